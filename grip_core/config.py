@@ -1,0 +1,252 @@
+"""The schema of params.yaml: one class a section, unknown keys refused, ranges checked.
+
+Everything that reads a setting reads it through `load`; nothing has a default of its own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from grip_core.errors import UserError
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Rate = Annotated[float, Field(gt=0.0, le=1.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+Seed = Annotated[int, Field(ge=0)]
+
+EMBEDDED_N = 144  # visual tokens of the embedded VLM
+
+
+class Section(BaseModel):
+    """A section of params.yaml: complete, immutable, nothing unknown."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class PerSplit(Section):
+    """One count for each split."""
+
+    train: Count
+    validation: Count
+    test: Count
+
+
+BenchmarkName = Literal["easy_vqa", "sort_of_clevr", "digit_grids"]
+
+
+class DataConfig(Section):
+    """The benchmarks that `prepare` builds."""
+
+    benchmarks: Annotated[list[BenchmarkName], Field(min_length=1)]
+    images: PerSplit
+    questions_per_image: PerSplit
+    seed: Seed
+
+
+class VlmConfig(Section):
+    """Which frozen VLM prunes: a folder or a hub id of a supported family."""
+
+    path: str
+    positions: Literal["original", "compact"]
+
+
+class PretrainConfig(Section):
+    """Training of the embedded VLM."""
+
+    width: Annotated[int, Field(ge=16, multiple_of=16)]
+    vision_layers: Count
+    text_layers: Count
+    vision_steps: Annotated[int, Field(ge=0)]
+    """Steps on the auxiliary targets alone."""
+    easy_steps: Annotated[int, Field(ge=0)]
+    """Further steps on the questions about one object."""
+    steps: Count
+    images_per_step: Count
+    questions_per_image: Count
+    learning_rate: Rate
+    auxiliary_weight: NonNegative
+    weight_decay: NonNegative
+    seed: Seed
+
+
+class FeaturesConfig(Section):
+    """How many questions per benchmark and split enter the feature cache."""
+
+    questions: PerSplit
+    batch_size: Count
+
+
+class ScorerConfig(Section):
+    """The scorer's shape."""
+
+    width: Annotated[int, Field(ge=8, multiple_of=8)]
+    layers: Count
+    heads: Count
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self):
+        if self.width % self.heads:
+            raise ValueError(f"heads must divide width, but got heads={self.heads} and width={self.width}")
+        return self
+
+
+class BudgetConfig(Section):
+    """Budgets k of training: drawn per prompt between low and high, both included."""
+
+    schedule: Literal["uniform", "log_uniform"]
+    low: Count
+    high: Count
+
+    @model_validator(mode="after")
+    def _ordered(self):
+        if self.low > self.high:
+            raise ValueError(f"low must be at most high, but got low={self.low} and high={self.high}")
+        return self
+
+
+class FilterConfig(Section):
+    """Which training items are left out because they carry no signal."""
+
+    answered_without_image: bool
+    """Drop items the model already answers without the image."""
+    failed_with_all_tokens: bool
+    """Drop items the model gets wrong with every token kept."""
+
+
+class WarmupConfig(Section):
+    """The supervised warm-up; its checkpoint is the reference policy and the control arm."""
+
+    teacher: Literal["attention", "gradient", "leave_group_out"]
+    steps: Count
+    prompts_per_step: Count
+    learning_rate: Rate
+    seed: Seed
+
+
+class GrpoConfig(Section):
+    """Training by GRPO."""
+
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+    steps: Count
+    """Optimizer steps; every rollout serves `num_iterations` of them."""
+    prompts_per_step: Count
+    group_size: Annotated[int, Field(ge=2)]
+    num_iterations: Count
+    """mu: updates per rollout."""
+    learning_rate: Rate
+    beta: NonNegative
+    """Weight of the KL to the warm-up reference."""
+    epsilon: Annotated[float, Field(gt=0.0, lt=1.0)]
+    max_grad_norm: Annotated[float, Field(gt=0.0)]
+    scale_rewards: Literal["group", "batch", "none"]
+    min_std: NonNegative
+    """A group whose reward std is below this is dead: its advantages are zero."""
+    reward: Literal["log_prob", "correct"]
+    filter: FilterConfig
+    evaluate_every: Count
+    """Optimizer steps between evaluations of the mode on validation questions."""
+    validation_questions: Count
+    """Per benchmark."""
+    checkpoint_every: Count
+
+    @model_validator(mode="after")
+    def _checkpoints_at_rollouts(self):
+        for name in ("checkpoint_every", "evaluate_every", "steps"):
+            value = getattr(self, name)
+            if value % self.num_iterations:
+                raise ValueError(
+                    f"{name} must be a multiple of num_iterations={self.num_iterations}, but got {name}={value}"
+                )
+        return self
+
+
+class EvaluateConfig(Section):
+    """The grid of the final evaluation on the test split."""
+
+    budgets: Annotated[list[Count], Field(min_length=1)]
+    baselines: Annotated[list[str], Field(min_length=1)]
+    random_seeds: Annotated[list[Seed], Field(min_length=1)]
+    questions: Count
+    """Test questions per benchmark."""
+    batch_size: Count
+    headline_share: Share
+    """The headline number averages the budgets of at most this share of the tokens."""
+
+
+class ReportConfig(Section):
+    """The HTML report."""
+
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)]
+    examples: Count
+    example_budget: Count
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    data: DataConfig
+    vlm: VlmConfig
+    pretrain: PretrainConfig
+    features: FeaturesConfig
+    scorer: ScorerConfig
+    budgets: BudgetConfig
+    warmup: WarmupConfig
+    grpo: GrpoConfig
+    evaluate: EvaluateConfig
+    report: ReportConfig
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Read and check a params file. Raises UserError, one line a mistake, on anything the schema refuses."""
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; run from the repository's root") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    return parse(raw, str(path))
+
+
+def parse(raw: Any, source: str) -> Params:
+    """Check settings that are already read; `source` names them in messages."""
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        raise UserError("\n".join(_line(source, item) for item in error.errors())) from None
+
+
+def check_budgets(params: Params, n_visual: int) -> None:
+    """Raise UserError if any budget is larger than the number of visual tokens."""
+    budgets = {
+        "budgets.high": params.budgets.high,
+        "report.example_budget": params.report.example_budget,
+        **{f"evaluate.budgets[{i}]": k for i, k in enumerate(params.evaluate.budgets)},
+    }
+    for key, k in budgets.items():
+        if k > n_visual:
+            raise UserError(
+                f"params.yaml: {key} must be at most the number of visual tokens ({n_visual}), but got {k}; lower it"
+            )
+
+
+def _line(source: str, item: Any) -> str:
+    key = ".".join(str(part) for part in item["loc"]) or "(top level)"
+    if item["type"] == "extra_forbidden":
+        known = ", ".join(_known_keys(item["loc"][:-1]))
+        return f"{source}: {key} is not a known key; known here: {known}"
+    if item["type"] == "missing":
+        return f"{source}: {key} is missing; every key must be given"
+    message = item["msg"].removeprefix("Value error, ")
+    return f"{source}: {key}: {message[0].lower() + message[1:]}, but got {item['input']!r}"
+
+
+def _known_keys(location: tuple[Any, ...]) -> list[str]:
+    section: Any = Params
+    for part in location:
+        section = section.model_fields[part].annotation
+    return sorted(section.model_fields)

@@ -1,0 +1,1 @@
+"""Benchmarks as examples: (image, question, answer, benchmark, split)."""

@@ -1,0 +1,7 @@
+"""Mistakes a user can make, told in one line: the rule, the value found, what to do."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Shown without a traceback; the process exits with code 2."""

@@ -1,0 +1,1 @@
+"""The selection policy: scorer, distributions over selections, budget schedules."""

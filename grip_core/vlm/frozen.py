@@ -1,0 +1,230 @@
+"""A frozen VLM behind one interface. A family is a subclass that says how its images become tokens and positions."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, ProcessorMixin
+
+from grip_core.vlm.assemble import Assembled, Positions, assemble
+from grip_core.vlm.attention import record_attention
+from grip_core.vlm.context import Context, Selection
+
+
+@dataclass(frozen=True)
+class VisualFeatures:
+    """What the vision side gives for B images; it does not depend on the question, so it can be cached."""
+
+    visual_BND: torch.Tensor
+    visual_mask_BN: torch.Tensor
+    grid_BN2: torch.Tensor
+    encoder_attention_BN: torch.Tensor
+
+    def rows(self, index: torch.Tensor) -> VisualFeatures:
+        return VisualFeatures(
+            self.visual_BND[index], self.visual_mask_BN[index], self.grid_BN2[index], self.encoder_attention_BN[index]
+        )
+
+
+@dataclass(frozen=True)
+class AnswerScores:
+    """How the model takes to the gold answer, one value per row."""
+
+    log_prob_R: torch.Tensor
+    """Mean log-probability of the answer's tokens, teacher-forced, in nats; <= 0."""
+    correct_R: torch.Tensor
+    """True where greedy decoding would give the gold answer's tokens."""
+
+
+class FrozenVLM(ABC):
+    """A vision-language model that is never trained.
+
+    `template` is the prompt around "{question}", with the family's image placeholder in it.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, processor: ProcessorMixin, template: str, positions: Positions = "original"
+    ) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.processor = processor
+        self.template = template
+        self.positions = positions
+        self.embed = model.get_input_embeddings()
+
+    # What a family implements ------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def visual_features(self, images: Sequence[np.ndarray]) -> VisualFeatures:
+        """Visual tokens of uint8 (H, W, 3) images, as the language model takes them."""
+
+    @abstractmethod
+    def prompt_positions(self, input_ids_BT, attention_mask_BT, features: VisualFeatures) -> torch.Tensor:
+        """Position ids of the full prompts, (P, B, T)."""
+
+    @property
+    @abstractmethod
+    def language_model(self) -> PreTrainedModel:
+        """The decoder that reads embeddings."""
+
+    @property
+    @abstractmethod
+    def image_token_id(self) -> int:
+        """The placeholder that stands for one visual token."""
+
+    # What methods call -------------------------------------------------------------------------------------------
+
+    def encode(self, images: Sequence[np.ndarray], questions: Sequence[str], answers: Sequence[str]) -> Context:
+        """Prompts from raw images and texts. Raises ValueError when the numbers of images and texts differ."""
+        if not len(images) == len(questions) == len(answers):
+            raise ValueError(
+                f"as many images as questions and answers are needed, but got {len(images)}, {len(questions)} and "
+                f"{len(answers)}"
+            )
+        return self.context(self.visual_features(images), questions, answers)
+
+    @torch.no_grad()
+    def context(self, features: VisualFeatures, questions: Sequence[str], answers: Sequence[str]) -> Context:
+        """Prompts from visual tokens that are already computed."""
+        tokenizer = self.processor.tokenizer
+        before, after = self.template.split("{question}")
+        n_visual_B = features.visual_mask_BN.sum(1).tolist()
+        placeholder = tokenizer.convert_ids_to_tokens(self.image_token_id)
+        prompts, spans = [], []
+        for question, n_visual in zip(questions, n_visual_B, strict=True):
+            # Tokenised in three pieces, so that the question's own tokens are known exactly.
+            pieces = [before.replace(placeholder, placeholder * n_visual, 1), question, after]
+            ids = [tokenizer(piece, add_special_tokens=False).input_ids for piece in pieces]
+            prompts.append(sum(ids, []))
+            spans.append((len(ids[0]), len(ids[0]) + len(ids[1])))
+        input_ids, mask = _pad([torch.tensor(ids) for ids in prompts], left=True)
+        total = input_ids.shape[1]
+        question_ids = [torch.tensor(ids[start:stop]) for ids, (start, stop) in zip(prompts, spans, strict=True)]
+        question, question_mask = _pad(question_ids, left=False)
+        answer_ids = [torch.tensor(tokenizer(answer, add_special_tokens=False).input_ids) for answer in answers]
+        answer, answer_mask = _pad(answer_ids, left=False)
+        device = features.visual_BND.device
+        slots = torch.zeros(features.visual_mask_BN.shape, dtype=torch.long)
+        for b, ids in enumerate(prompts):
+            places = (torch.tensor(ids) == self.image_token_id).nonzero()[:, 0] + total - len(ids)
+            slots[b, : len(places)] = places
+        input_ids, mask, question = input_ids.to(device), mask.to(device), question.to(device)
+        return Context(
+            visual_BND=features.visual_BND,
+            visual_mask_BN=features.visual_mask_BN,
+            grid_BN2=features.grid_BN2,
+            encoder_attention_BN=features.encoder_attention_BN,
+            question_BLD=self.embed(question),
+            question_mask_BL=question_mask.to(device),
+            input_ids_BT=input_ids,
+            attention_mask_BT=mask,
+            positions_PBT=self.prompt_positions(input_ids, mask, features),
+            visual_slot_BN=slots.to(device),
+            answer_ids_BA=answer.to(device),
+            answer_mask_BA=answer_mask.to(device),
+        )
+
+    @torch.inference_mode()
+    def logits(self, context: Context, selection: Selection | None = None) -> torch.Tensor:
+        """Logits (R, A, V) that predict the gold answer's tokens, teacher-forced, from the kept visual tokens.
+
+        `selection=None` keeps every token.
+        """
+        return self.forward_logits(context, Selection.all(context) if selection is None else selection)
+
+    def forward_logits(self, context: Context, selection: Selection) -> torch.Tensor:
+        """`logits`, but open to autograd (the visual tokens may require gradients)."""
+        answers_RA = context.answer_ids_BA[selection.prompt_R]
+        inputs = assemble(context, selection, self.embed, self.positions, answers_RA[:, :-1])
+        hidden_RSD = self.language_model(
+            inputs_embeds=inputs.embeds_RSD,
+            attention_mask=inputs.attention_mask_RS.long(),
+            position_ids=self._position_ids(inputs),
+            use_cache=False,
+        ).last_hidden_state
+        return self.model.get_output_embeddings()(hidden_RSD[:, -answers_RA.shape[1] :])
+
+    def answer_scores(self, context: Context, selection: Selection | None = None) -> AnswerScores:
+        """Gold answer's mean log-probability and exact-match correctness for every row of `selection`."""
+        prompt_R = torch.arange(context.batch_size) if selection is None else selection.prompt_R
+        return answer_scores(
+            self.logits(context, selection), context.answer_ids_BA[prompt_R], context.answer_mask_BA[prompt_R]
+        )
+
+    @torch.inference_mode()
+    def generate(self, context: Context, selection: Selection | None = None, max_new_tokens: int = 8) -> torch.Tensor:
+        """Greedy continuation, token ids (R, at most max_new_tokens); pad after the end token.
+
+        Our own loop, because `generate` derives the positions of new tokens from the attention mask, which is wrong after
+        pruning with the original positions.
+        """
+        selection = Selection.all(context) if selection is None else selection
+        tokenizer = self.processor.tokenizer
+        inputs = assemble(context, selection, self.embed, self.positions)
+        mask_RS, position_ids, embeds = inputs.attention_mask_RS.long(), self._position_ids(inputs), inputs.embeds_RSD
+        next_R = inputs.positions_PRS.amax(dim=(0, 2)) + 1
+        done_R = torch.zeros_like(next_R, dtype=torch.bool)
+        cache, generated = None, []
+        for _ in range(max_new_tokens):
+            output = self.language_model(
+                inputs_embeds=embeds,
+                attention_mask=mask_RS,
+                position_ids=position_ids,
+                past_key_values=cache,
+                use_cache=True,
+            )
+            cache = output.past_key_values
+            token_R = self.model.get_output_embeddings()(output.last_hidden_state[:, -1]).argmax(-1)
+            token_R = token_R.masked_fill(done_R, tokenizer.pad_token_id)
+            generated.append(token_R)
+            done_R |= token_R == tokenizer.eos_token_id
+            if done_R.all():
+                break
+            embeds = self.embed(token_R[:, None])
+            mask_RS = torch.cat([mask_RS, mask_RS.new_ones(len(mask_RS), 1)], dim=1)
+            step = next_R[:, None].expand(inputs.positions_PRS.shape[0], -1, -1)
+            position_ids = step[0] if step.shape[0] == 1 else step
+            next_R = next_R + 1
+        return torch.stack(generated, dim=1)
+
+    @torch.inference_mode()
+    def answer_attention(self, context: Context) -> torch.Tensor:
+        """Attention of the prompt's last token to every visual token, (B, layers, N), mean over heads; 0 on padding."""
+        inputs = assemble(context, Selection.all(context), self.embed, self.positions)
+        with record_attention(self.language_model, "last") as recorder:
+            self.language_model(
+                inputs_embeds=inputs.embeds_RSD,
+                attention_mask=inputs.attention_mask_RS.long(),
+                position_ids=self._position_ids(inputs),
+                use_cache=False,
+            )
+        rows_BLT = torch.stack([recorder.rows_BT[layer] for layer in sorted(recorder.rows_BT)], dim=1)
+        slots = context.visual_slot_BN[:, None].expand(-1, rows_BLT.shape[1], -1)
+        return rows_BLT.gather(2, slots).masked_fill(~context.visual_mask_BN[:, None], 0.0)
+
+    @staticmethod
+    def _position_ids(inputs: Assembled) -> torch.Tensor:
+        return inputs.positions_PRS[0] if inputs.positions_PRS.shape[0] == 1 else inputs.positions_PRS
+
+
+def answer_scores(logits_RAV: torch.Tensor, ids_RA: torch.Tensor, mask_RA: torch.Tensor) -> AnswerScores:
+    """Mean log-probability of the answer's tokens and whether each is the argmax; padding is left out."""
+    log_probs_RA = logits_RAV.float().log_softmax(-1).gather(-1, ids_RA[..., None])[..., 0]
+    count_R = mask_RA.sum(1)
+    hit_RA = (logits_RAV.argmax(-1) == ids_RA) | ~mask_RA
+    return AnswerScores((log_probs_RA * mask_RA).sum(1) / count_R, hit_RA.all(1))
+
+
+def _pad(rows: list[torch.Tensor], left: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of ids padded with 0 to one length, and the mask of what is real."""
+    length = max(len(row) for row in rows)
+    ids = torch.zeros(len(rows), length, dtype=torch.long)
+    mask = torch.zeros(len(rows), length, dtype=torch.bool)
+    for i, row in enumerate(rows):
+        part = slice(length - len(row), length) if left else slice(0, len(row))
+        ids[i, part] = row
+        mask[i, part] = True
+    return ids, mask
