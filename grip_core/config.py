@@ -5,11 +5,12 @@ Everything that reads a setting reads it through `load`; nothing has a default o
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from grip_core.errors import UserError
 
@@ -19,13 +20,23 @@ Rate = Annotated[float, Field(gt=0.0, le=1.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Seed = Annotated[int, Field(ge=0)]
 
+
+def _distinct(values: list) -> list:
+    if len(set(values)) < len(values):
+        raise ValueError(f"no value may come twice, but got {values}")
+    return values
+
+
+Several = (Field(min_length=1), AfterValidator(_distinct))
+"""A list of at least one value, none twice: a seed that is run twice would count as two pieces of evidence."""
+
 EMBEDDED_N = 144  # visual tokens of the embedded VLM
 
 
 class Section(BaseModel):
     """A section of params.yaml: complete, immutable, nothing unknown."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class PerSplit(Section):
@@ -42,7 +53,7 @@ BenchmarkName = Literal["easy_vqa", "sort_of_clevr", "digit_grids"]
 class DataConfig(Section):
     """The benchmarks that `prepare` builds."""
 
-    benchmarks: Annotated[list[BenchmarkName], Field(min_length=1)]
+    benchmarks: Annotated[list[BenchmarkName], *Several]
     images: PerSplit
     questions_per_image: PerSplit
     seed: Seed
@@ -63,8 +74,10 @@ class PretrainConfig(Section):
     text_layers: Count
     vision_steps: Annotated[int, Field(ge=0)]
     """Steps on the auxiliary targets alone."""
+    caption_steps: Annotated[int, Field(ge=0)]
+    """Then steps on short prompts about single objects; the tower stands still."""
     easy_steps: Annotated[int, Field(ge=0)]
-    """Further steps on the questions about one object."""
+    """Then steps on the questions about one object; the tower stands still."""
     steps: Count
     images_per_step: Count
     questions_per_image: Count
@@ -75,9 +88,10 @@ class PretrainConfig(Section):
 
 
 class FeaturesConfig(Section):
-    """How many questions per benchmark and split enter the feature cache."""
+    """How much of every benchmark and split enters the feature cache: the first images, the first questions of each."""
 
-    questions: PerSplit
+    images: PerSplit
+    questions_per_image: Count
     batch_size: Count
 
 
@@ -131,7 +145,7 @@ class WarmupConfig(Section):
 class GrpoConfig(Section):
     """Training by GRPO."""
 
-    seeds: Annotated[list[Seed], Field(min_length=1)]
+    seeds: Annotated[list[Seed], *Several]
     steps: Count
     """Optimizer steps; every rollout serves `num_iterations` of them."""
     prompts_per_step: Count
@@ -168,11 +182,9 @@ class GrpoConfig(Section):
 class EvaluateConfig(Section):
     """The grid of the final evaluation on the test split."""
 
-    budgets: Annotated[list[Count], Field(min_length=1)]
-    baselines: Annotated[list[str], Field(min_length=1)]
-    random_seeds: Annotated[list[Seed], Field(min_length=1)]
-    questions: Count
-    """Test questions per benchmark."""
+    budgets: Annotated[list[Count], *Several]
+    baselines: Annotated[list[str], *Several]
+    random_seeds: Annotated[list[Seed], *Several]
     batch_size: Count
     headline_share: Share
     """The headline number averages the budgets of at most this share of the tokens."""
@@ -204,9 +216,11 @@ class Params(Section):
 def load(path: Path = Path("params.yaml")) -> Params:
     """Read and check a params file. Raises UserError, one line a mistake, on anything the schema refuses."""
     try:
-        raw = yaml.safe_load(path.read_text())
+        raw = yaml.safe_load(path.read_bytes())
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; run from the repository's root") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     return parse(raw, str(path))
@@ -235,14 +249,37 @@ def check_budgets(params: Params, n_visual: int) -> None:
 
 
 def _line(source: str, item: Any) -> str:
-    key = ".".join(str(part) for part in item["loc"]) or "(top level)"
+    location, value = item["loc"], item["input"]
     if item["type"] == "extra_forbidden":
-        known = ", ".join(_known_keys(item["loc"][:-1]))
-        return f"{source}: {key} is not a known key; known here: {known}"
+        known = _known_keys(location[:-1])
+        close = get_close_matches(str(location[-1]), known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+        return f"{source}: {_key(location)} is not a known key, but got {value!r} for it; {hint}"
     if item["type"] == "missing":
-        return f"{source}: {key} is missing; every key must be given"
+        return f"{source}: {_key(location)} is missing; every key must be given"
+    if item["type"] == "model_type":
+        known = _known_keys(location)
+        return f"{source}: {_key(location)} must hold the keys {', '.join(known)}, but got {value!r}"
     message = item["msg"].removeprefix("Value error, ")
-    return f"{source}: {key}: {message[0].lower() + message[1:]}, but got {item['input']!r}"
+    message = message[0].lower() + message[1:]
+    if item["type"] == "value_error":  # the schema's own rules name the values themselves
+        return f"{source}: {_key(location)}: {message}"
+    return f"{source}: {_key(location)}: {message}, but got {value!r}{_hint(item['type'], value)}"
+
+
+def _hint(kind: str, value: Any) -> str:
+    """YAML 1.1 takes 1e-3 for text, which nobody expects."""
+    if kind == "float_type" and isinstance(value, str):
+        try:
+            return f"; YAML takes it for text, write {float(value)!r}"
+        except ValueError:
+            return ""
+    return ""
+
+
+def _key(location: tuple[Any, ...]) -> str:
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return "".join(parts).removeprefix(".") or "(top level)"
 
 
 def _known_keys(location: tuple[Any, ...]) -> list[str]:

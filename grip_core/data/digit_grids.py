@@ -17,11 +17,12 @@ GRID = 4
 CELL = IMAGE_SIZE // GRID
 SCALE = 4
 DIGIT = 8 * SCALE
+GUTTER = (CELL - DIGIT) // 2
 RESIDUES = {"train": (0, 1, 2, 3, 4, 5, 6), "validation": (7,), "test": (8, 9)}  # of the index modulo ten
 
 
 def build(split: str, n_images: int, questions_per_image: int, random: np.random.RandomState) -> Split:
-    """Draw `n_images` grids from the digits of `split`, each digit at a random place of its cell.
+    """Draw `n_images` grids from the digits of `split`, each digit in the middle of its cell.
 
     RandomState, not Generator: NumPy freezes its stream for ever, so `prepare` gives the same bytes under any version.
     """
@@ -30,7 +31,7 @@ def build(split: str, n_images: int, questions_per_image: int, random: np.random
     for image_id in range(n_images):
         source = random.choice(len(sprites), GRID * GRID, replace=False)
         grid = labels[source].reshape(GRID, GRID)
-        scenes.append(_scene(image_id, source, grid, random))
+        scenes.append(_scene(image_id, source, grid))
         for number in range(questions_per_image):
             kind, question, answer = _QUESTIONS[number % len(_QUESTIONS)](grid, random)
             examples.append(
@@ -56,6 +57,12 @@ def render(scene: Scene, sprites: np.ndarray) -> np.ndarray:
     return image
 
 
+def captions(scene: Scene) -> list[tuple[str, str]]:
+    """Short prompts and answers about single cells, for the first steps of the embedded VLM's training."""
+    places = [f"row-{cell // GRID + 1} column-{cell % GRID + 1}" for cell in range(GRID * GRID)]
+    return [(place, item.label) for place, item in zip(places, scene.objects, strict=True)]
+
+
 def _digits(split: str) -> tuple[np.ndarray, np.ndarray]:
     """Sprites uint8 (n, 8, 8) and labels (n,) of one split: of every ten digits in the file, seven, one and two."""
     data = load_digits()
@@ -64,11 +71,10 @@ def _digits(split: str) -> tuple[np.ndarray, np.ndarray]:
     return sprites[part], data.target[part]
 
 
-def _scene(image_id: int, source: np.ndarray, grid: np.ndarray, random: np.random.RandomState) -> Scene:
+def _scene(image_id: int, source: np.ndarray, grid: np.ndarray) -> Scene:
     layout, objects = [], []
     for cell, sprite in enumerate(source):
-        jitter_y, jitter_x = random.randint(CELL - DIGIT + 1, size=2)
-        top, left = (cell // GRID) * CELL + int(jitter_y), (cell % GRID) * CELL + int(jitter_x)
+        top, left = (cell // GRID) * CELL + GUTTER, (cell % GRID) * CELL + GUTTER
         layout.append((int(sprite), top, left))
         objects.append(SceneObject(label=str(grid.flat[cell]), box=(top, left, top + DIGIT, left + DIGIT)))
     return Scene(image_id=image_id, source=tuple(int(i) for i in source), layout=tuple(layout), objects=tuple(objects))
@@ -76,7 +82,7 @@ def _scene(image_id: int, source: np.ndarray, grid: np.ndarray, random: np.rando
 
 def _read(grid: np.ndarray, random: np.random.RandomState) -> tuple[str, str, str]:
     row, column = random.randint(GRID, size=2)
-    return "read", f"which digit is at row {row + 1} column {column + 1} ?", str(grid[row, column])
+    return "read", f"which digit is at row-{row + 1} column-{column + 1} ?", str(grid[row, column])
 
 
 def _count(grid: np.ndarray, random: np.random.RandomState) -> tuple[str, str, str]:
@@ -91,12 +97,12 @@ def _in_row(grid: np.ndarray, random: np.random.RandomState) -> tuple[str, str, 
     absent = [digit for digit in range(10) if digit not in present]
     wanted = bool(random.randint(2))
     digit = int(random.choice(present if wanted else absent))
-    return "in row", f"is there a {digit} in row {row + 1} ?", "yes" if wanted else "no"
+    return "in row", f"is there a {digit} in row-{row + 1} ?", "yes" if wanted else "no"
 
 
 def _larger(grid: np.ndarray, random: np.random.RandomState) -> tuple[str, str, str]:
     first, second = sorted(random.choice(GRID * GRID, 2, replace=False).tolist())
-    places = [f"row {cell // GRID + 1} column {cell % GRID + 1}" for cell in (first, second)]
+    places = [f"row-{cell // GRID + 1} column-{cell % GRID + 1}" for cell in (first, second)]
     return "larger", f"which is larger , {places[0]} or {places[1]} ?", str(max(grid.flat[first], grid.flat[second]))
 
 

@@ -1,8 +1,8 @@
 """easy-VQA: the published data set's own images, questions and split, shown as 2 x 2 contact sheets.
 
 One easy-VQA image holds one shape on a plain ground, which a handful of random tokens would find. Four of them side by
-side, each with a gutter of 4 pixels, make the choice of tokens matter. Half of the questions are the package's own about one
-tile ("top left : what color is the shape ?"); the other half compare its answers about two ("top left and bottom right :
+side, each at a random place of a cell 8 pixels wider, make the choice of tokens matter. Half of the questions are the package's own about one
+tile ("top-left : what color is the shape ?"); the other half compare its answers about two ("top-left and bottom-right :
 same color ?", yes and no equally often where the sheet allows).
 
 Source: the `easy-vqa` package (V. Zhou, 2019). Its test images stay the test split; the last tenth of its train images are
@@ -23,9 +23,9 @@ from PIL import Image
 from grip_core.data.examples import IMAGE_SIZE, Example, Scene, SceneObject, Split
 
 NAME = "easy_vqa"
-TILE, GUTTER = 64, 4
-CELL = TILE + 2 * GUTTER
-TILE_NAMES = ("top left", "top right", "bottom left", "bottom right")
+TILE, SLACK = 64, 8
+CELL = TILE + SLACK
+TILE_NAMES = ("top-left", "top-right", "bottom-left", "bottom-right")
 SHAPES = ("circle", "rectangle", "triangle")
 COLORS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
 VALIDATION_SHARE = 0.1
@@ -53,7 +53,7 @@ def build(split: str, n_images: int, questions_per_image: int, random: np.random
     for image_id in range(n_images):
         source = random.choice(len(tiles), 4, replace=False)
         sheet = [tiles[i] for i in source]
-        scenes.append(_scene(image_id, source, sprites, sheet))
+        scenes.append(_scene(image_id, source, sprites, sheet, random))
         for number in range(questions_per_image):
             kind, question, answer = (_one_tile, _two_tiles)[number % 2](sheet, random)
             examples.append(
@@ -78,6 +78,15 @@ def render(scene: Scene, sprites: np.ndarray) -> np.ndarray:
     return image
 
 
+def captions(scene: Scene) -> list[tuple[str, str]]:
+    """Short prompts and answers about single tiles, for the first steps of the embedded VLM's training."""
+    found = []
+    for place, item in zip(TILE_NAMES, scene.objects, strict=True):
+        color, shape = item.label.split()
+        found += [(f"{place} color", color), (f"{place} shape", shape)]
+    return found
+
+
 def _package_split(split: str) -> tuple[list[str], list[_Tile]]:
     """Paths and tiles of one split, only those whose color and shape the package's questions tell."""
     test = split == "test"
@@ -96,10 +105,13 @@ def _package_split(split: str) -> tuple[list[str], list[_Tile]]:
     return [paths[i] for i in ids], [tiles[i] for i in ids]
 
 
-def _scene(image_id: int, source: np.ndarray, sprites: np.ndarray, sheet: list[_Tile]) -> Scene:
+def _scene(
+    image_id: int, source: np.ndarray, sprites: np.ndarray, sheet: list[_Tile], random: np.random.RandomState
+) -> Scene:
     layout, objects = [], []
     for place, (sprite, tile) in enumerate(zip(source, sheet, strict=True)):
-        top, left = (place // 2) * CELL + GUTTER, (place % 2) * CELL + GUTTER
+        shift_y, shift_x = random.randint(SLACK + 1, size=2).tolist()
+        top, left = (place // 2) * CELL + shift_y, (place % 2) * CELL + shift_x
         layout.append((int(sprite), top, left))
         # The ground is plain: whatever differs much from the corner pixel is the shape.
         pixels = sprites[sprite].astype(np.int16)

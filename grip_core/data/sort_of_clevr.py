@@ -2,7 +2,8 @@
 
 Six objects of six colors, each a circle or a rectangle at a random place, none overlapping. Three non-relational questions
 (shape; left or right half; top or bottom half) and three relational ones (shape of the closest object; of the furthest;
-number of objects of the same shape, itself included). The original's 75 pixels and half-size of 5 are scaled to 144 and 10.
+number of objects of the same shape, itself included). The original's 75 pixels and half-size of 5 are
+scaled to 144 and 12, and centers lie on a lattice of 4 pixels: a small vision tower tells the shapes apart sooner.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import numpy as np
 from grip_core.data.examples import IMAGE_SIZE, Example, Scene, SceneObject, Split
 
 NAME = "sort_of_clevr"
-HALF = 10  # pixels
-MARGIN = 2  # pixels between an object and the border
+HALF = 12  # pixels
+LATTICE = 4  # pixels
 COLORS = {
     "red": (255, 0, 0),
     "green": (0, 255, 0),
@@ -71,11 +72,22 @@ def render(scene: Scene, sprites: np.ndarray) -> np.ndarray:
     return image
 
 
+def captions(scene: Scene) -> list[tuple[str, str]]:
+    """Short prompts and answers about single objects, for the first steps of the embedded VLM's training."""
+    found = []
+    for item in scene.objects:
+        color, shape = item.label.split()
+        top, left = item.box[0] + HALF, item.box[1] + HALF
+        found += [(f"{color} shape", shape), (f"{color} left", _yes_no(left < IMAGE_SIZE // 2))]
+        found += [(f"{color} top", _yes_no(top < IMAGE_SIZE // 2))]
+    return found
+
+
 def _centers(random: np.random.RandomState) -> np.ndarray:
     """Centers (6, 2) as (y, x), no two objects overlapping (centers at least three half-sizes apart)."""
-    low, high = HALF + MARGIN, IMAGE_SIZE - HALF - MARGIN
+    low, high = HALF // LATTICE, (IMAGE_SIZE - HALF) // LATTICE
     while True:
-        centers = random.randint(low, high, size=(len(COLORS), 2))
+        centers = LATTICE * random.randint(low, high + 1, size=(len(COLORS), 2))
         squared = _squared_distances(centers)
         np.fill_diagonal(squared, squared.max() + 1)
         if squared.min() >= (3 * HALF) ** 2:

@@ -30,8 +30,8 @@ def assemble(
 ) -> Assembled:
     """Text tokens and kept visual tokens in the order of the full prompt, then `continuation_RA` (token ids) if given.
 
-    `positions="original"` leaves every token the position it had in the full prompt; `"compact"` numbers the kept tokens
-    anew without gaps. Multimodal positions (P > 1) are compacted along each axis by their rank among the kept tokens.
+    `positions="original"` leaves every token the position it had in the full prompt; `"compact"` numbers the kept
+    tokens anew without gaps, as if the image had only the rows and the columns that are kept.
     """
     prompt_R = selection.prompt_R
     total = context.input_ids_BT.shape[1]
@@ -60,7 +60,7 @@ def assemble(
     axes = context.positions_PBT.shape[0]
     positions_PRS = context.positions_PBT[:, prompt_R].gather(2, order_RS.expand(axes, -1, -1))
     if positions == "compact":
-        positions_PRS = _compact(positions_PRS, mask_RS)
+        positions_PRS = _compact(positions_PRS, mask_RS, is_kept_RT.gather(1, order_RS))
     positions_PRS = positions_PRS.masked_fill(~mask_RS, 0)
     if continuation_RA is not None:
         return _extend(Assembled(embeds_RSD, mask_RS, positions_PRS), embed(continuation_RA))
@@ -78,17 +78,27 @@ def _kept_tokens(context: Context, selection: Selection) -> torch.Tensor:
     return context.visual_BND[selection.prompt_R[:, None], selection.kept_RK]
 
 
-def _compact(positions_PRS: torch.Tensor, mask_RS: torch.Tensor) -> torch.Tensor:
-    """Dense ranks along each axis: equal positions stay equal, gaps close."""
-    ranks = []
-    for axis_RS in positions_PRS:
-        key = axis_RS.masked_fill(~mask_RS, -1)
-        ordered, order = key.sort(dim=1, stable=True)
-        step = torch.zeros_like(ordered)
-        step[:, 1:] = (ordered[:, 1:] != ordered[:, :-1]).long()
-        rank = torch.zeros_like(ordered).scatter(1, order, step.cumsum(1))
-        ranks.append(rank - rank.masked_fill(~mask_RS, rank.shape[1]).min(dim=1, keepdim=True).values)
-    return torch.stack(ranks)
+def _compact(positions_PRS: torch.Tensor, mask_RS: torch.Tensor, is_visual_RS: torch.Tensor) -> torch.Tensor:
+    """Number anew: text one by one, equal on every axis; the image's tokens by their dense rank along each axis.
+
+    As in the full prompt, the image starts where the text before it ends, and the text after it follows the image's
+    largest position. With one axis every visual token has a rank of its own.
+    """
+    text_RS = mask_RS & ~is_visual_RS
+    before_RS = text_RS.cumsum(1)
+    rank_PRS = torch.stack([_dense_rank(axis_RS, is_visual_RS) for axis_RS in positions_PRS])
+    extent_R1 = (rank_PRS + 1).masked_fill(~is_visual_RS, 0).amax(dim=(0, 2))[:, None]
+    image_seen_RS = is_visual_RS.cumsum(1) > 0
+    text_position_RS = before_RS - 1 + torch.where(image_seen_RS, extent_R1, 0)
+    return torch.where(is_visual_RS, before_RS + rank_PRS, text_position_RS)
+
+
+def _dense_rank(values_RS: torch.Tensor, mask_RS: torch.Tensor) -> torch.Tensor:
+    """Rank from 0 among the masked values of a row: equal values share one, gaps close."""
+    ordered, order = values_RS.masked_fill(~mask_RS, -1).sort(dim=1, stable=True)
+    # What is masked out sorts first, so that the first real value starts a new rank: counted from -1 it is 0.
+    step = (ordered.diff(dim=1, prepend=torch.full_like(ordered[:, :1], -1)) > 0).long()
+    return torch.zeros_like(ordered).scatter(1, order, step.cumsum(1) - 1)
 
 
 def _extend(prompt: Assembled, embeds_RAD: torch.Tensor) -> Assembled:

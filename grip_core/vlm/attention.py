@@ -1,7 +1,7 @@
 """Attention rows of a running model, for methods that rank tokens by them.
 
-The model keeps its fused attention; one extra product per recorded layer gives the wanted row after the rotary positions,
-so nothing of size T x T is ever kept. Works for every transformers model that calls its attention by name.
+The model keeps its fused attention; one extra product per recorded layer gives the wanted row after the rotary
+positions, so nothing of size T x T is ever kept. Works for every transformers model that calls its attention by name.
 """
 
 from __future__ import annotations
@@ -16,35 +16,46 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 NAME = "grip_recorded"
+CHUNK = 1024  # queries whose weights are held at once for a mean over all of them
 
 
 @dataclass
 class Recorder:
-    """Collects one row of attention weights per layer: of the first query, of the last, or the mean over queries."""
+    """Collects one row of attention weights per call: of the first query, of the last, or the mean over queries.
+
+    The mean is for encoders without padding: a query that sees no key at all would make it NaN.
+    """
 
     query: str
+    only: torch.nn.Module | None = None
+    """Record the calls of this attention module alone."""
     rows_BT: dict[int, torch.Tensor] = field(default_factory=dict)
-    """Layer index, in calling order -> weights averaged over heads, (B, T)."""
+    """Call, in order -> weights averaged over heads, (B, T). Most models call once a layer."""
 
-    def record(self, query, key, mask, scaling) -> None:
+    def record(self, module, query, key, mask, scaling) -> None:
+        if self.only is not None and module is not self.only:
+            return
         query = query.detach()
-        key = key.detach()
-        if self.query == "first":
-            query, mask = query[:, :, :1], None if mask is None else mask[:, :, :1]
-        elif self.query == "last":
-            query, mask = query[:, :, -1:], None if mask is None else mask[:, :, -1:]
-        key = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
-        logits = (query @ key.transpose(-1, -2)).float() * scaling
-        if mask is not None:
-            logits = logits.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else logits + mask
-        self.rows_BT[len(self.rows_BT)] = logits.softmax(dim=-1).mean(dim=(1, 2))
+        key = key.detach().repeat_interleave(query.shape[1] // key.shape[1], dim=1)
+        if self.query != "mean":
+            place = slice(0, 1) if self.query == "first" else slice(query.shape[2] - 1, None)
+            query, mask = query[:, :, place], None if mask is None else mask[:, :, place]
+        total_BT = torch.zeros(query.shape[0], key.shape[2], device=key.device)
+        for start in range(0, query.shape[2], CHUNK):
+            part = slice(start, start + CHUNK)
+            logits = (query[:, :, part] @ key.transpose(-1, -2)).float() * scaling
+            if mask is not None:
+                allowed = mask[:, :, part]
+                logits = logits.masked_fill(~allowed, float("-inf")) if mask.dtype == torch.bool else logits + allowed
+            total_BT += logits.softmax(dim=-1).mean(dim=1).sum(dim=1)
+        self.rows_BT[len(self.rows_BT)] = total_BT / query.shape[2]
 
 
 _active: list[Recorder] = []
 
 
 def _recorded_attention(module, query, key, value, attention_mask, scaling=None, **kwargs):
-    _active[-1].record(query, key, attention_mask, query.shape[-1] ** -0.5 if scaling is None else scaling)
+    _active[-1].record(module, query, key, attention_mask, query.shape[-1] ** -0.5 if scaling is None else scaling)
     return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
 
 
@@ -53,10 +64,10 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
 @contextmanager
-def record_attention(model: PreTrainedModel, query: str) -> Iterator[Recorder]:
-    """Record every attention layer of `model` while the block runs. `query`: "first", "last" or "mean"."""
+def record_attention(model: PreTrainedModel, query: str, only: torch.nn.Module | None = None) -> Iterator[Recorder]:
+    """Record every attention layer of `model`, or one, while the block runs. `query`: "first", "last" or "mean"."""
     before = model.config._attn_implementation
-    recorder = Recorder(query)
+    recorder = Recorder(query, only)
     _active.append(recorder)
     model.set_attn_implementation(NAME)
     try:

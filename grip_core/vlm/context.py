@@ -16,8 +16,8 @@ import torch
 class Context:
     """A batch of prompts whose visual tokens are already computed.
 
-    Prompts are padded on the left, answers on the right. `memo` holds what methods derive from a context (attention rows,
-    an order of the tokens), so that asking for several budgets costs it once.
+    Prompts are padded on the left, answers on the right. `memo` holds what methods derive from a context (attention
+    rows, an order of the tokens), so that asking for several budgets costs it once.
     """
 
     visual_BND: torch.Tensor
@@ -67,8 +67,8 @@ class Selection:
     """What is kept of a context: R rows of at most K visual tokens each.
 
     `kept_RK` holds indices into N, sorted in ascending order; where `mask_RK` is False the entry pads (at the right).
-    `prompt_R` names the context's prompt of each row. Methods that merge tokens give their values in `merged_RKD`; each then
-    takes the position of the visual token in `kept_RK`.
+    `prompt_R` names the context's prompt of each row. Methods that merge tokens give their values in `merged_RKD`; each
+    then takes the position of the visual token in `kept_RK`.
     """
 
     kept_RK: torch.Tensor

@@ -101,6 +101,8 @@ def build_model(vocabulary_size: int, image_token_id: int, *, width: int, vision
     embedding = model.model.vision_tower.embeddings.position_embedding.weight
     with torch.no_grad():
         embedding[1:] = sincos_positions(GRID, width)
+        # CLIP's own scale drowns the pixels in these positions; four times as large, the tower learns in a third of the steps.
+        model.model.vision_tower.embeddings.patch_embedding.weight.mul_(4.0)
     return model
 
 

@@ -8,11 +8,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, ProcessorMixin
+from transformers import BaseImageProcessor, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from grip_core.vlm.assemble import Assembled, Positions, assemble
 from grip_core.vlm.attention import record_attention
 from grip_core.vlm.context import Context, Selection
+
+
+@dataclass(frozen=True)
+class Preprocessors:
+    """The two parts of a processor that are used here; a transformers processor serves as well."""
+
+    tokenizer: PreTrainedTokenizerBase
+    image_processor: BaseImageProcessor
 
 
 @dataclass(frozen=True)
@@ -47,13 +55,19 @@ class FrozenVLM(ABC):
     """
 
     def __init__(
-        self, model: PreTrainedModel, processor: ProcessorMixin, template: str, positions: Positions = "original"
+        self,
+        model: PreTrainedModel,
+        processor: Preprocessors | ProcessorMixin,
+        template: str,
+        positions: Positions = "original",
     ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.processor = processor
         self.template = template
         self.positions = positions
         self.embed = model.get_input_embeddings()
+        self._prompts: dict[tuple[str, int], tuple[torch.Tensor, torch.Tensor]] = {}
+        self._answers: dict[str, torch.Tensor] = {}
 
     # What a family implements ------------------------------------------------------------------------------------
 
@@ -89,27 +103,17 @@ class FrozenVLM(ABC):
     @torch.no_grad()
     def context(self, features: VisualFeatures, questions: Sequence[str], answers: Sequence[str]) -> Context:
         """Prompts from visual tokens that are already computed."""
-        tokenizer = self.processor.tokenizer
-        before, after = self.template.split("{question}")
         n_visual_B = features.visual_mask_BN.sum(1).tolist()
-        placeholder = tokenizer.convert_ids_to_tokens(self.image_token_id)
-        prompts, spans = [], []
-        for question, n_visual in zip(questions, n_visual_B, strict=True):
-            # Tokenised in three pieces, so that the question's own tokens are known exactly.
-            pieces = [before.replace(placeholder, placeholder * n_visual, 1), question, after]
-            ids = [tokenizer(piece, add_special_tokens=False).input_ids for piece in pieces]
-            prompts.append(sum(ids, []))
-            spans.append((len(ids[0]), len(ids[0]) + len(ids[1])))
-        input_ids, mask = _pad([torch.tensor(ids) for ids in prompts], left=True)
+        texts = [self._prompt_ids(*key) for key in zip(questions, n_visual_B, strict=True)]
+        prompts = [ids for ids, _ in texts]
+        input_ids, mask = _pad(prompts, left=True)
         total = input_ids.shape[1]
-        question_ids = [torch.tensor(ids[start:stop]) for ids, (start, stop) in zip(prompts, spans, strict=True)]
-        question, question_mask = _pad(question_ids, left=False)
-        answer_ids = [torch.tensor(tokenizer(answer, add_special_tokens=False).input_ids) for answer in answers]
-        answer, answer_mask = _pad(answer_ids, left=False)
+        question, question_mask = _pad([ids for _, ids in texts], left=False)
+        answer, answer_mask = _pad([self._answer_ids(answer) for answer in answers], left=False)
         device = features.visual_BND.device
         slots = torch.zeros(features.visual_mask_BN.shape, dtype=torch.long)
         for b, ids in enumerate(prompts):
-            places = (torch.tensor(ids) == self.image_token_id).nonzero()[:, 0] + total - len(ids)
+            places = (ids == self.image_token_id).nonzero()[:, 0] + total - len(ids)
             slots[b, : len(places)] = places
         input_ids, mask, question = input_ids.to(device), mask.to(device), question.to(device)
         return Context(
@@ -126,6 +130,28 @@ class FrozenVLM(ABC):
             answer_ids_BA=answer.to(device),
             answer_mask_BA=answer_mask.to(device),
         )
+
+    def _prompt_ids(self, question: str, n_visual: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ids of the full prompt and of the question's own tokens, kept: training asks the same questions of many images."""
+        key = (question, n_visual)
+        if key not in self._prompts:
+            before, after = self.template.split("{question}")
+            placeholder = self.processor.tokenizer.convert_ids_to_tokens(self.image_token_id)
+            head = before.replace(placeholder, placeholder * n_visual, 1)
+            # In one piece, as the stock processor: pieces would tokenise otherwise where they meet.
+            encoded = self.processor.tokenizer(
+                head + question + after, add_special_tokens=False, return_offsets_mapping=True
+            )
+            first, last = len(head), len(head) + len(question)
+            own = [start < last and stop > first for start, stop in encoded.offset_mapping]
+            ids = torch.tensor(encoded.input_ids)
+            self._prompts[key] = ids, ids[torch.tensor(own)]
+        return self._prompts[key]
+
+    def _answer_ids(self, answer: str) -> torch.Tensor:
+        if answer not in self._answers:
+            self._answers[answer] = torch.tensor(self.processor.tokenizer(answer, add_special_tokens=False).input_ids)
+        return self._answers[answer]
 
     @torch.inference_mode()
     def logits(self, context: Context, selection: Selection | None = None) -> torch.Tensor:
@@ -158,8 +184,8 @@ class FrozenVLM(ABC):
     def generate(self, context: Context, selection: Selection | None = None, max_new_tokens: int = 8) -> torch.Tensor:
         """Greedy continuation, token ids (R, at most max_new_tokens); pad after the end token.
 
-        Our own loop, because `generate` derives the positions of new tokens from the attention mask, which is wrong after
-        pruning with the original positions.
+        Our own loop, because `generate` derives the positions of new tokens from the attention mask, which is wrong
+        after pruning with the original positions.
         """
         selection = Selection.all(context) if selection is None else selection
         tokenizer = self.processor.tokenizer
@@ -202,7 +228,9 @@ class FrozenVLM(ABC):
                 use_cache=False,
             )
         rows_BLT = torch.stack([recorder.rows_BT[layer] for layer in sorted(recorder.rows_BT)], dim=1)
-        slots = context.visual_slot_BN[:, None].expand(-1, rows_BLT.shape[1], -1)
+        # Padding that all prompts share is cut off by the assembly; a padding slot may point anywhere.
+        shift = context.input_ids_BT.shape[1] - rows_BLT.shape[2]
+        slots = (context.visual_slot_BN - shift).clamp(min=0)[:, None].expand(-1, rows_BLT.shape[1], -1)
         return rows_BLT.gather(2, slots).masked_fill(~context.visual_mask_BN[:, None], 0.0)
 
     @staticmethod

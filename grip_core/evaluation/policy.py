@@ -1,0 +1,21 @@
+"""A trained scorer as a method: the mode of its distribution over selections."""
+
+from __future__ import annotations
+
+import torch
+
+from grip_core.policy.scorer import Scorer
+from grip_core.vlm.context import Context, Selection, top_k
+
+
+class PolicySelector:
+    """Keeps the k best-scored tokens: the most probable selection under Plackett-Luce."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self.scorer = scorer.eval()
+
+    @torch.inference_mode()
+    def select(self, context: Context, k: int) -> Selection:
+        """One row per prompt. The scores depend on k, so nothing is shared between budgets."""
+        k_B = torch.full((context.batch_size,), k, device=context.visual_BND.device)
+        return top_k(self.scorer(context, k_B), k_B)

@@ -1,0 +1,91 @@
+"""One look for every figure: each method keeps its color, marker and dashes wherever it is drawn.
+
+The colors are those of Okabe and Ito (2008) and, beyond them, of Paul Tol's "muted" set, which readers with any common
+color vision can tell apart; markers differ as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import seaborn as sns
+from matplotlib import pyplot as plt
+
+from grip_core.evaluation.evaluate import FULL, NO_IMAGE
+from grip_core.evaluation.names import GRIP, WARMUP
+
+INK, QUIET, RULE = "#1f2430", "#6b7280", "#e5e7eb"
+BETTER, UNDECIDED, WORSE = "#0072b2", "#8a8f98", "#b3282d"
+SOLID: tuple[int, ...] = ()
+DASHED, DOTTED = (4, 2), (1, 2)
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a method's line is drawn; `dashes` as matplotlib's (on, off), empty for a solid line."""
+
+    color: str
+    marker: str
+    dashes: tuple[int, ...] = SOLID
+    width: float = 1.4
+    size: float = 5.0
+
+
+STYLES = {
+    GRIP: Style("#d55e00", "o", width=3.0, size=7.5),
+    WARMUP: Style("#e69f00", "o", DASHED, width=2.0, size=5.5),
+    "random": Style("#8a8f98", "X", DASHED),
+    "grid": Style("#332288", "s"),
+    "pooling": Style("#882255", "D"),
+    "norm": Style("#999933", "v"),
+    "encoder_attention": Style("#0072b2", "^"),
+    "text_similarity": Style("#cc79a7", "P"),
+    "fastv": Style("#56b4e9", "<"),
+    "divprune": Style("#009e73", ">"),
+    FULL: Style("#1f2430", "", SOLID, width=1.2),
+    NO_IMAGE: Style("#1f2430", "", DOTTED, width=1.2),
+}
+SPARE = (
+    Style("#117733", "h"),
+    Style("#aa4499", "p"),
+    Style("#661100", "d"),
+    Style("#44aa99", "8"),
+    Style("#6699cc", "*"),
+)
+
+
+def styles(methods: Iterable[str]) -> dict[str, Style]:
+    """A style for each method: a known one's own, for others the spare ones in turn."""
+    others = sorted(set(methods) - set(STYLES))
+    return STYLES | {name: SPARE[i % len(SPARE)] for i, name in enumerate(others)}
+
+
+def use_theme() -> None:
+    """Set seaborn's theme; every figure function calls it first, so that figures do not depend on what ran before."""
+    sns.set_theme(
+        context="notebook",
+        style="ticks",
+        font="DejaVu Sans",
+        rc={
+            "axes.edgecolor": "#9ca3af",
+            "axes.grid": True,
+            "axes.grid.axis": "y",
+            "axes.labelcolor": INK,
+            "axes.labelsize": 10.5,
+            "axes.spines.right": False,
+            "axes.spines.top": False,
+            "axes.titlelocation": "left",
+            "axes.titlesize": 11.5,
+            "axes.titleweight": "bold",
+            "figure.facecolor": "white",
+            "grid.color": RULE,
+            "legend.frameon": False,
+            "text.color": INK,
+            "xtick.color": QUIET,
+            "xtick.labelsize": 9,
+            "ytick.color": QUIET,
+            "ytick.labelsize": 9,
+        },
+    )
+    plt.switch_backend("agg")

@@ -1,0 +1,122 @@
+"""The report: one HTML file that needs nothing else, with every sentence and number computed from the tables."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from grip_core.evaluation.evaluate import FULL, NO_IMAGE
+from grip_core.evaluation.names import GRIP, WARMUP, benchmark_label, label
+from grip_core.evaluation.tables import MEAN
+from grip_core.evaluation.words import setting_sentence, verdict_sentences
+
+TEMPLATE = "report.html.j2"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the report: PNG or SVG bytes with the words for those who cannot see it."""
+
+    data: bytes
+    kind: str
+    alt: str
+
+    @property
+    def uri(self) -> str:
+        """The figure as a data: address."""
+        mime = {"png": "image/png", "svg": "image/svg+xml"}[self.kind]
+        return f"data:{mime};base64,{base64.b64encode(self.data).decode()}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A mean and half its interval's width, in percent; `best` marks the column's highest mean."""
+
+    mean: str
+    half: str
+    best: bool
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A benchmark's table: a row a method, a column a budget, and its references' levels."""
+
+    title: str
+    budgets: Sequence[int]
+    shares: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[Cell]]]
+    full: Cell
+    no_image: Cell
+
+
+def render_report(
+    numbers: Mapping[str, Any],
+    table: pd.DataFrame,
+    pictures: Mapping[str, Picture],
+    environment: Mapping[str, Mapping[str, str]],
+) -> str:
+    """The report as HTML. `numbers` is headline.json and `table` the interval table.
+
+    `pictures` has "pareto", "difference", "curves" and "keep_maps"; `environment` maps a heading to names and values.
+    """
+    jinja = Environment(
+        loader=PackageLoader("grip_core.figures", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    differences = numbers["difference"].values()
+    return jinja.get_template(TEMPLATE).render(
+        setting=setting_sentence(numbers),
+        verdicts=verdict_sentences(numbers),
+        tiles=tiles(numbers),
+        confidence=f"{numbers['confidence']:.0%}",
+        comparisons=len(differences),
+        chance=f"{(1 - numbers['confidence']) * len(differences):.1f}",
+        seeds={seed: f"{100 * value:.1f} %" for seed, value in numbers["grip_seeds"].items()},
+        grids=[benchmark_grid(table, name) for name in [MEAN, *sorted(set(table["benchmark"]) - {MEAN})]],
+        pictures=pictures,
+        environment=environment,
+    )
+
+
+def tiles(numbers: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """The numbers at the top: value, name, explanation."""
+    accuracy = numbers["accuracy"]
+    others = {name: value for name, value in accuracy.items() if name in numbers["difference"] and name != WARMUP}
+    best = max(others, key=others.__getitem__)
+    span = accuracy[FULL] - accuracy[NO_IMAGE]
+    kept = f"{(accuracy[GRIP] - accuracy[NO_IMAGE]) / span:.0%}" if span > 0 else "undefined"
+    return [
+        (f"{100 * accuracy[GRIP]:.1f} %", "GRIP", f"mean accuracy at k = {numbers['budgets']}"),
+        (f"{100 * accuracy[WARMUP]:.1f} %", label(WARMUP), "the same scorer before GRPO"),
+        (f"{100 * accuracy[best]:.1f} %", label(best), f"the best of {len(others)} baselines on these data"),
+        (kept, "of the image's worth", "how far GRIP gets from no image to all tokens"),
+    ]
+
+
+def benchmark_grid(table: pd.DataFrame, benchmark: str) -> Grid:
+    """One benchmark's table of means and intervals, GRIP and its warm-up first."""
+    part = table[table["benchmark"] == benchmark]
+    references = {name: part[part["method"] == name].iloc[0] for name in (FULL, NO_IMAGE)}
+    pruned = part[~part["method"].isin(references)]
+    budgets = sorted(int(k) for k in pruned["k"].unique())
+    best = pruned.groupby("k")["accuracy"].max()
+    names = sorted(set(pruned["method"]), key=lambda name: ({GRIP: 0, WARMUP: 1}.get(name, 2), label(name)))
+    cells = pruned.set_index(["method", "k"])
+    n_visual = int(references[FULL]["k"])
+    return Grid(
+        title=benchmark_label(benchmark),
+        budgets=budgets,
+        shares=[f"{100 * k / n_visual:.2g} %" for k in budgets],
+        rows=[(label(name), [_cell(cells.loc[(name, k)], best[k]) for k in budgets]) for name in names],
+        full=_cell(references[FULL]),
+        no_image=_cell(references[NO_IMAGE]),
+    )
+
+
+def _cell(row: pd.Series, best: float | None = None) -> Cell:
+    half = (row["high"] - row["low"]) / 2
+    return Cell(f"{100 * row['accuracy']:.1f}", f"{100 * half:.1f}", row["accuracy"] == best)

@@ -1,0 +1,204 @@
+"""One GRPO run in one folder: the same function for a DVC stage, a study's worker or a notebook."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+from transformers import PrinterCallback, TrainerCallback
+from trl import GRPOConfig
+
+from grip_core.config import BudgetConfig, FilterConfig, GrpoConfig
+from grip_core.policy.budgets import sample_budgets
+from grip_core.policy.scorer import Scorer
+from grip_core.rl.checkpoints import newest, seal
+from grip_core.rl.grpo import Plan, SelectionTrainer
+from grip_core.rl.validation import Validation
+from grip_core.rl.warmup import example_order
+from grip_core.runs import RunFolder
+from grip_core.seeds import derive, torch_generator
+from grip_core.vlm.features import FeatureStore
+from grip_core.vlm.frozen import FrozenVLM
+
+OnStep = Callable[[int, dict[str, float]], None]
+
+
+def train(
+    config: GrpoConfig,
+    budgets: BudgetConfig,
+    seed: int,
+    warmup: Scorer,
+    vlm: FrozenVLM,
+    store: FeatureStore,
+    validation: Validation,
+    run: RunFolder,
+    on_step: OnStep = lambda step, row: None,
+) -> Scorer:
+    """Train a copy of `warmup` by GRPO with `warmup` as the reference; save it in the run folder.
+
+    Resumes from the folder's newest intact checkpoint, with the same numbers as if it had not been stopped (bit-equal on a
+    CPU). Calls `on_step(step, row)` with every row of metrics.
+    """
+    trainer = build_trainer(config, budgets, seed, warmup, vlm, store, run.checkpoints)
+    recorder = Recorder(config, trainer, validation, run, on_step)
+    trainer.add_callback(recorder)
+    trainer.remove_callback(PrinterCallback)  # it prints TRL's whole log at every step
+    checkpoint = newest(run.checkpoints)
+    run.drop_metrics_after(0 if checkpoint is None else int(checkpoint.name.split("-")[1]))
+    if checkpoint is None:
+        recorder.write({"step": 0, **validation(warmup)})
+    began = time.perf_counter()
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    scorer = trainer.accelerator.unwrap_model(trainer.model)
+    scorer.save_pretrained(run.scorer)
+    run.finish(config.steps, {"total": time.perf_counter() - began, **trainer.stopwatch.seconds})
+    return scorer
+
+
+def build_trainer(
+    config: GrpoConfig,
+    budgets: BudgetConfig,
+    seed: int,
+    warmup: Scorer,
+    vlm: FrozenVLM,
+    store: FeatureStore,
+    output: Path,
+) -> SelectionTrainer:
+    """The trainer of one run, not yet started."""
+    kept = np.flatnonzero(carries_signal(store, config.filter))
+    return SelectionTrainer(
+        config=config,
+        arguments=trl_arguments(config, seed, output),
+        plan=make_plan(config, budgets, seed, kept),
+        scorer=copy.deepcopy(warmup).train().requires_grad_(True),
+        reference=warmup,
+        vlm=vlm,
+        store=store,
+        seed=seed,
+        callbacks=[],
+    )
+
+
+def make_plan(config: GrpoConfig, budgets: BudgetConfig, seed: int, kept: np.ndarray) -> Plan:
+    """Draw the run's prompts and budgets. `kept` are the examples that may come up."""
+    count = config.steps // config.num_iterations * config.prompts_per_step
+    order = example_order(len(kept), count, seed, "order")
+    k = torch.cat(
+        [
+            sample_budgets(budgets, config.prompts_per_step, torch_generator(seed, "budget", rollout))
+            for rollout in range(count // config.prompts_per_step)
+        ]
+    )
+    return Plan(kept[order], k)
+
+
+def carries_signal(store: FeatureStore, config: FilterConfig) -> np.ndarray:
+    """Which examples may be trained on, bool (examples,)."""
+    table = store.table
+    kept = np.ones(len(table), dtype=bool)
+    if config.answered_without_image:
+        kept &= ~table["blind_correct"].to_numpy()
+    if config.failed_with_all_tokens:
+        kept &= table["full_correct"].to_numpy()
+    return kept
+
+
+def trl_arguments(config: GrpoConfig, seed: int, output: Path) -> GRPOConfig:
+    """TRL's arguments for one run. What TRL defaults to and GRPO does not is set outright."""
+    return GRPOConfig(
+        output_dir=str(output),
+        per_device_train_batch_size=config.prompts_per_step * config.group_size,
+        gradient_accumulation_steps=1,
+        steps_per_generation=1,
+        num_generations=config.group_size,
+        num_iterations=config.num_iterations,
+        max_steps=config.steps,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="constant_with_warmup",
+        warmup_steps=10,
+        max_grad_norm=config.max_grad_norm,
+        weight_decay=0.0,
+        beta=0.0,  # set after construction, see SelectionTrainer
+        epsilon=config.epsilon,
+        loss_type="grpo",  # TRL's own default, dapo, weights large budgets more
+        importance_sampling_level="token",
+        use_bias_correction_kl=False,
+        scale_rewards=config.scale_rewards,
+        mask_truncated_completions=False,  # no selection ever "ends"
+        max_completion_length=4096,
+        temperature=1.0,
+        gradient_checkpointing=False,
+        shuffle_dataset=False,  # the plan is already the order
+        remove_unused_columns=False,
+        bf16=False,
+        seed=seed % 2**32,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=config.checkpoint_every,
+        save_total_limit=2,
+        report_to=[],
+        disable_tqdm=True,  # the bar is the recorder's
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=False,
+    )
+
+
+# TRL's names -> ours; what TRL logs beyond these means nothing for selections.
+LOGGED = {
+    "loss": "loss",
+    "reward": "reward",
+    "reward_std": "reward_std",
+    "dead_share": "dead_share",
+    "kl": "kl",
+    "grad_norm": "grad_norm",
+    "clip_ratio/region_mean": "clip_share",
+    "k_mean": "k_mean",
+    "learning_rate": "learning_rate",
+}
+
+
+class Recorder(TrainerCallback):
+    """Writes the metrics, evaluates the mode, seals checkpoints, and puts TRL's step counter right on resuming."""
+
+    def __init__(
+        self, config: GrpoConfig, trainer: SelectionTrainer, validation: Validation, run: RunFolder, on_step: OnStep
+    ) -> None:
+        self.config, self.trainer, self.validation, self.run, self.on_step = config, trainer, validation, run, on_step
+        self.bar = tqdm(total=config.steps, desc="grpo")
+
+    def write(self, row: dict[str, float]) -> None:
+        self.run.append_metrics(row)
+        self.on_step(int(row["step"]), row)
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        # TRL does not checkpoint its own counter, by which it decides when to draw a new rollout.
+        self.trainer._step = state.global_step
+        self.bar.update(state.global_step)
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if logs is None or "loss" not in logs:
+            return
+        row: dict[str, float] = {"step": state.global_step}
+        row |= {ours: float(logs[name]) for name, ours in LOGGED.items() if logs.get(name) is not None}
+        if logs.get("entropy_uniform"):
+            row["entropy"] = float(logs["entropy"]) / float(logs["entropy_uniform"])
+        if state.global_step % self.config.evaluate_every == 0 or state.global_step == self.config.steps:
+            row |= self.validation(self.trainer.accelerator.unwrap_model(self.trainer.model))
+        if not all(math.isfinite(value) for value in row.values()):
+            raise FloatingPointError(f"step {state.global_step}: a metric is not finite: {row}")
+        self.write(row)
+        self.bar.update()
+        self.bar.set_postfix(reward=f"{row['reward']:.3f}", kl=f"{row.get('kl', 0.0):.3f}")
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.bar.close()
+
+    def on_save(self, args, state, control, **kwargs):
+        seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")

@@ -1,0 +1,103 @@
+"""The supervised warm-up: the scorer learns where a teacher looks.
+
+The loss is the cross-entropy between the teacher's distribution over tokens and the scorer's first pick,
+-sum_i t_i log softmax(s)_i, at budgets drawn as in training. Its checkpoint is the reference policy of GRPO and the control
+arm "warm-up only".
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from grip_core.config import BudgetConfig, ScorerConfig, WarmupConfig
+from grip_core.files import atomic_file
+from grip_core.policy.budgets import sample_budgets
+from grip_core.policy.scorer import Scorer, ScorerConfiguration
+from grip_core.rl.teachers import TEACHERS
+from grip_core.rl.validation import Validation
+from grip_core.runs import RunFolder
+from grip_core.seeds import derive, numpy_random, torch_generator
+from grip_core.vlm.features import FeatureStore
+from grip_core.vlm.frozen import FrozenVLM
+
+CHECKPOINT_EVERY = 50  # steps, about five seconds
+
+
+def build_scorer(config: ScorerConfig, input_width: int, seed: int) -> Scorer:
+    """A new scorer for visual tokens of `input_width`; its weights depend on `seed` alone."""
+    with torch.random.fork_rng():
+        torch.manual_seed(derive(seed, "scorer"))
+        return Scorer(
+            ScorerConfiguration(
+                input_width=input_width, width=config.width, layers=config.layers, heads=config.heads
+            )
+        )
+
+
+def warm_up(
+    config: WarmupConfig,
+    budgets: BudgetConfig,
+    scorer: Scorer,
+    vlm: FrozenVLM,
+    store: FeatureStore,
+    validation: Validation,
+    run: RunFolder,
+    on_step: Callable[[int, dict[str, float]], None] = lambda step, row: None,
+) -> Scorer:
+    """Train `scorer` in place and save it in the run folder; resumes from the folder's checkpoint with the same numbers."""
+    optimizer = torch.optim.AdamW(scorer.parameters(), lr=config.learning_rate, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
+    state = {"scorer": scorer, "optimizer": optimizer, "schedule": schedule}
+    start = _restore(run.checkpoints / "warmup.pt", state)
+    run.drop_metrics_after(start)
+    order = example_order(len(store), config.steps * config.prompts_per_step, config.seed, "warm-up order")
+    began = time.perf_counter()
+    for step in tqdm(range(start + 1, config.steps + 1), initial=start, total=config.steps, desc="warm-up"):
+        index = order[(step - 1) * config.prompts_per_step : step * config.prompts_per_step]
+        context = store.context(vlm, index)
+        k_B = sample_budgets(budgets, len(index), torch_generator(config.seed, "warm-up budget", step))
+        target_BN = TEACHERS[config.teacher](vlm, context)
+        log_probs_BN = scorer(context, k_B).log_softmax(-1).masked_fill(~context.visual_mask_BN, 0.0)
+        loss = -(target_BN * log_probs_BN).sum(1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(scorer.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        row = {"step": step, "loss": loss.item()}
+        if step == config.steps:
+            row |= validation(scorer)
+        run.append_metrics(row)
+        on_step(step, row)
+        if step % CHECKPOINT_EVERY == 0:
+            _store(run.checkpoints / "warmup.pt", state, step)
+    scorer.save_pretrained(run.scorer)
+    run.finish(config.steps, {"warm-up": time.perf_counter() - began})
+    return scorer
+
+
+def example_order(n_examples: int, count: int, seed: int, purpose: str) -> np.ndarray:
+    """`count` example indices: every example once in a random order, then all again in another, and so on."""
+    epochs = -(-count // n_examples)
+    orders = [numpy_random(seed, purpose, epoch).permutation(n_examples) for epoch in range(epochs)]
+    return np.concatenate(orders)[:count]
+
+
+def _store(path: Path, state: dict, step: int) -> None:
+    with atomic_file(path) as file:
+        torch.save({"step": step, **{name: item.state_dict() for name, item in state.items()}}, file)
+
+
+def _restore(path: Path, state: dict) -> int:
+    if not path.exists():
+        return 0
+    saved = torch.load(path, weights_only=True)
+    for name, item in state.items():
+        item.load_state_dict(saved[name])
+    return saved["step"]

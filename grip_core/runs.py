@@ -1,0 +1,118 @@
+"""The run folder: the interface between a run and everything that reads it.
+
+    config.json        what the run was asked to do, and the hashes of what it read
+    environment.json   versions, machine, git commit
+    metrics.jsonl      one JSON object a line, each with "step"; the same for a resumed run as for an uninterrupted one
+    status.json        running or finished, and the last step
+    timing.json        wall time by part (kept apart from the metrics, for it is never the same twice)
+    checkpoints/       while it runs
+    scorer/            the trained scorer, once finished
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from grip_core.files import write_text
+
+PACKAGES = ("torch", "transformers", "trl", "accelerate", "datasets", "numpy", "pandas", "tokenizers", "scikit-learn")
+
+
+class RunFolder:
+    """A run's files. Opening a folder whose `config.json` differs from `config` empties it: its numbers are another run's."""
+
+    def __init__(self, path: Path, config: dict[str, Any]) -> None:
+        self.path = path
+        self.metrics_path = path / "metrics.jsonl"
+        self.checkpoints = path / "checkpoints"
+        self.scorer = path / "scorer"
+        text = json.dumps(config, indent=1, sort_keys=True, default=str)
+        if path.exists() and _read(path / "config.json") != text:
+            shutil.rmtree(path)
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        write_text(path / "config.json", text)
+        write_text(path / "environment.json", json.dumps(environment(), indent=1))
+        if not self.finished:
+            self.set_status("running", 0)
+
+    @property
+    def finished(self) -> bool:
+        status = _read(self.path / "status.json")
+        return status is not None and json.loads(status)["state"] == "finished"
+
+    def set_status(self, state: str, step: int) -> None:
+        write_text(self.path / "status.json", json.dumps({"state": state, "step": step}))
+
+    def append_metrics(self, row: dict[str, Any]) -> None:
+        """Append one row and flush it; `row` must have "step"."""
+        with open(self.metrics_path, "a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def drop_metrics_after(self, step: int) -> None:
+        """Forget rows written after the checkpoint that a run resumes from, and a row cut off by a crash."""
+        text = _read(self.metrics_path) or ""
+        kept = [line for line in text.split("\n")[:-1] if json.loads(line)["step"] <= step]
+        write_text(self.metrics_path, "".join(line + "\n" for line in kept))
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """All rows so far."""
+        return [json.loads(line) for line in (_read(self.metrics_path) or "").splitlines()]
+
+    def finish(self, step: int, timing: dict[str, float]) -> None:
+        """Mark the run finished; its checkpoints have served."""
+        write_text(self.path / "timing.json", json.dumps(timing, indent=1))
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        self.set_status("finished", step)
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine and commit, for provenance."""
+    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False)
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cpus": os.cpu_count(),
+        "git_commit": git.stdout.strip() or None,
+        "git_dirty": bool(dirty.stdout.strip()),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+    }
+
+
+def code_fingerprint() -> str:
+    """Hash of every grip_core module loaded so far: numbers of another version of the code are another run's."""
+    digest = hashlib.sha256()
+    for name in sorted(sys.modules):
+        file = getattr(sys.modules[name], "__file__", None)
+        if name.split(".")[0] == "grip_core" and file:
+            digest.update(name.encode() + Path(file).read_bytes())
+    return digest.hexdigest()
+
+
+def hash_files(paths: Iterable[Path]) -> str:
+    """One SHA-256 over the contents of files, in sorted order of their names."""
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _processor() -> str:
+    info = _read(Path("/proc/cpuinfo")) or ""
+    names = [line.split(":", 1)[1].strip() for line in info.splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _read(path: Path) -> str | None:
+    return path.read_text() if path.exists() else None

@@ -1,0 +1,48 @@
+"""What every stage's script shares: where files lie, the params file, and mistakes told in one line.
+
+A stage ends with `if __name__ == "__main__": run(main)` and is started from the repository's root:
+`python -m pipeline.<stage> [--params PATH]`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from grip_core.config import load
+from grip_core.errors import UserError
+
+PREPARED = Path("data/prepared")
+VLM = Path("models/embedded")
+PRETRAIN = Path("artifacts/pretrain")
+FEATURES = Path("artifacts/features")
+WARMUP = Path("artifacts/warmup")
+TRAIN = Path("artifacts/train")
+EVALUATION = Path("artifacts/evaluation")
+RESULTS = Path("artifacts/results")
+REPORT = Path("report")
+
+
+def train_run(seed: int) -> Path:
+    """The run folder of one training seed."""
+    return TRAIN / f"seed-{seed}"
+
+
+def run(main: Callable[..., None], **options: Callable) -> None:
+    """Call `main` with the checked params. A UserError is printed on stderr and ends the process with code 2.
+
+    `options` are further required arguments by name, each with its type: `run(main, seed=int)` reads `--seed 3` and
+    calls `main(params, seed=3)`.
+    """
+    parser = argparse.ArgumentParser(description=sys.modules[main.__module__].__doc__)
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="the settings (default: %(default)s)")
+    for name, kind in options.items():
+        parser.add_argument(f"--{name}", type=kind, required=True)
+    arguments = vars(parser.parse_args())
+    try:
+        main(load(arguments.pop("params")), **arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

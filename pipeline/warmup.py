@@ -1,0 +1,29 @@
+"""Supervised warm-up of the scorer: the control arm, and the reference policy of GRPO."""
+
+from __future__ import annotations
+
+from grip_core.config import Params
+from grip_core.rl.warmup import build_scorer, warm_up
+from grip_core.runs import RunFolder
+from pipeline.stage import WARMUP, run
+from pipeline.training import load_inputs
+
+
+def main(params: Params) -> None:
+    """Run the stage."""
+    inputs = load_inputs(params)
+    config = {
+        "warmup": params.warmup.model_dump(),
+        "budgets": params.budgets.model_dump(),
+        "scorer": params.scorer.model_dump(),
+        **inputs.fingerprint,
+    }
+    folder = RunFolder(WARMUP, config)
+    if folder.finished:
+        return
+    scorer = build_scorer(params.scorer, inputs.train.visual[0].shape[2], params.warmup.seed)
+    warm_up(params.warmup, params.budgets, scorer, inputs.vlm, inputs.train, inputs.validation, folder)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,152 @@
+"""What every baseline must satisfy, on every family."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from grip_core.baselines.registry import create, get, known
+from grip_core.errors import UserError
+from grip_core.vlm.context import Context, Selection
+
+METHODS = pytest.mark.parametrize("name", list(known()))
+
+
+def kept_sets(selection: Selection) -> list[list[int]]:
+    return [kept[mask].tolist() for kept, mask in zip(selection.kept_RK, selection.mask_RK, strict=True)]
+
+
+def fresh(context: Context, **changes) -> Context:
+    return replace(context, memo={}, **changes)
+
+
+def padded(context: Context, extra: int) -> Context:
+    """The same prompts with `extra` more padding tokens, full of rubbish, and more padding before the prompt."""
+    left = (extra, 0)
+    return fresh(
+        context,
+        visual_BND=F.pad(context.visual_BND, (0, 0, 0, extra), value=50.0),
+        visual_mask_BN=F.pad(context.visual_mask_BN, (0, extra)),
+        grid_BN2=F.pad(context.grid_BN2, (0, 0, 0, extra), value=99),
+        encoder_attention_BN=F.pad(context.encoder_attention_BN, (0, extra), value=50.0),
+        visual_slot_BN=F.pad(context.visual_slot_BN + extra, (0, extra)),
+        question_BLD=F.pad(context.question_BLD, (0, 0, 0, extra), value=50.0),
+        question_mask_BL=F.pad(context.question_mask_BL, (0, extra)),
+        input_ids_BT=F.pad(context.input_ids_BT, left),
+        attention_mask_BT=F.pad(context.attention_mask_BT, left),
+        positions_PBT=F.pad(context.positions_PBT, left),
+    )
+
+
+def test_the_eight_are_found():
+    expected = {"random", "grid", "pooling", "norm", "encoder_attention", "text_similarity", "fastv", "divprune"}
+    assert set(known()) == expected
+    assert len({item.label for item in known().values()}) == len(expected)
+    assert not any(item.trained for item in known().values())
+    assert {item.name for item in known().values() if item.query_aware} == {"text_similarity", "fastv"}
+
+
+def test_an_unknown_name_lists_the_known():
+    with pytest.raises(UserError, match=r"nonsense is not a known baseline; known are: divprune, .*random"):
+        get("nonsense")
+
+
+@METHODS
+@torch.no_grad()
+def test_exactly_k_sorted_and_real(family, name):
+    context = family.context()
+    method = create(name, family.vlm, seed=0)
+    available = context.visual_mask_BN.sum(1).tolist()
+    for k in (1, 3, 7, 14, context.n_visual):
+        for kept, n in zip(kept_sets(method.select(context, k)), available, strict=True):
+            assert len(kept) == min(k, n)
+            assert kept == sorted(set(kept))
+            assert max(kept) < n
+
+
+@METHODS
+@torch.no_grad()
+def test_a_batch_is_its_single_prompts(family, name):
+    context = family.context()
+    method = create(name, family.vlm, seed=0)
+    for k in (2, 6):
+        batch = method.select(context, k)
+        for row in range(3):
+            single = method.select(family.context([row]), k)
+            assert kept_sets(batch)[row] == kept_sets(single)[0]
+            if single.merged_RKD is not None:
+                merged = batch.merged_RKD[row, : single.merged_RKD.shape[1]]
+                torch.testing.assert_close(merged, single.merged_RKD[0], rtol=1e-4, atol=1e-4)
+
+
+@METHODS
+@torch.no_grad()
+def test_padding_changes_nothing(family, name):
+    context = family.context()
+    method = create(name, family.vlm, seed=0)
+    for k in (2, 6):
+        plain, more = method.select(context, k), method.select(padded(context, 5), k)
+        assert kept_sets(plain) == kept_sets(more)
+        if plain.merged_RKD is not None:
+            width = plain.merged_RKD.shape[1]
+            torch.testing.assert_close(plain.merged_RKD, more.merged_RKD[:, :width])
+
+
+@METHODS
+@torch.no_grad()
+def test_all_tokens_are_the_full_model(family, name):
+    context = family.context()
+    everything = create(name, family.vlm, seed=0).select(context, context.n_visual)
+    torch.testing.assert_close(family.vlm.logits(context, everything), family.vlm.logits(context))
+
+
+@METHODS
+@torch.no_grad()
+def test_the_seed_decides(family, name):
+    first, again, other = (create(name, family.vlm, seed).select(family.context(), 3) for seed in (0, 0, 1))
+    assert kept_sets(first) == kept_sets(again)
+    assert (kept_sets(first) == kept_sets(other)) is (name != "random")
+
+
+@METHODS
+@torch.no_grad()
+def test_budgets_do_not_disturb_each_other(family, name):
+    """Asked for several budgets, a context answers as if asked for each alone; methods that rank keep nested sets."""
+    context = family.context()
+    method = create(name, family.vlm, seed=0)
+    several = {k: kept_sets(method.select(context, k)) for k in (5, 1, 9)}
+    for k, kept in several.items():
+        assert kept == kept_sets(method.select(fresh(context), k))
+    if name not in ("grid", "pooling"):
+        for few, many in zip(several[1], several[5], strict=True):
+            assert set(few) <= set(many)
+
+
+@pytest.mark.parametrize("name", ["norm", "encoder_attention", "text_similarity", "divprune"])
+@torch.no_grad()
+def test_the_order_of_the_tokens_is_irrelevant(family, name):
+    """Methods that look at the tokens alone follow a permutation. FastV, random and grid depend on the places."""
+    context = family.context([0])
+    order = torch.randperm(context.n_visual, generator=torch.Generator().manual_seed(2))
+    permuted = fresh(
+        context,
+        visual_BND=context.visual_BND[:, order],
+        encoder_attention_BN=context.encoder_attention_BN[:, order],
+        grid_BN2=context.grid_BN2[:, order],
+    )
+    method = create(name, family.vlm, seed=0)
+    for k in (1, 4):
+        (plain,), (moved,) = kept_sets(method.select(context, k)), kept_sets(method.select(permuted, k))
+        assert set(order[moved].tolist()) == set(plain)
+
+
+@pytest.mark.parametrize("name", ["grid", "norm", "encoder_attention", "divprune", "pooling"])
+@torch.no_grad()
+def test_blind_methods_ignore_the_question(family, name):
+    context = family.context([0])
+    method = create(name, family.vlm, seed=0)
+    asked = family.vlm.encode(family.images[:1], ["which row ?"], ["red"])
+    assert kept_sets(method.select(context, 3)) == kept_sets(method.select(asked, 3))

@@ -1,0 +1,93 @@
+"""easy-VQA: what is asked and answered is what the package says of the very images that are shown."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import easy_vqa as package
+import numpy as np
+import pytest
+from PIL import Image
+
+from grip_core.data import easy_vqa
+
+PLACES = ("top-left", "top-right", "bottom-left", "bottom-right")
+NEGATIONS = {"no", "not"}
+
+
+@pytest.fixture(scope="module")
+def published():
+    """The package's test images by their pixels, and its questions about each."""
+    ids = {
+        np.asarray(Image.open(path).convert("RGB")).tobytes(): i for i, path in package.get_test_image_paths().items()
+    }
+    asked: dict[int, dict[str, str]] = defaultdict(dict)
+    for question, answer, image_id in zip(*package.get_test_questions(), strict=True):
+        asked[image_id][question] = answer
+    return ids, asked
+
+
+def _tiles(image: np.ndarray) -> list[np.ndarray]:
+    return [image[top : top + 64, left : left + 64] for top in (4, 76) for left in (4, 76)]
+
+
+@pytest.fixture(scope="module")
+def sheets(build, published):
+    """The package's image ids of every sheet's tiles, and the split."""
+    split, (ids, _) = build(easy_vqa.NAME, "test"), published
+    return split, [[ids[tile.tobytes()] for tile in _tiles(split.image(scene.image_id))] for scene in split.scenes]
+
+
+def test_questions_about_one_tile_are_the_packages_own(sheets, published):
+    split, ids = sheets
+    _, asked = published
+    examples = [example for example in split.examples if example.kind == "one tile"]
+    assert len(examples) == len(split.examples) // 2
+    for example in examples:
+        place, question = example.question.split(" : ")
+        image_id = ids[example.image_id][PLACES.index(place)]
+        assert asked[image_id][question.replace(" ?", "?")] == example.answer, example
+
+
+def test_labels_agree_with_every_question_of_the_package(sheets, published):
+    split, ids = sheets
+    _, asked = published
+    for scene in split.scenes:
+        for item, image_id in zip(scene.objects, ids[scene.image_id], strict=True):
+            color, shape = item.label.split()
+            assert color in easy_vqa.COLORS
+            assert shape in easy_vqa.SHAPES
+            for question, answer in asked[image_id].items():
+                words = set(question.rstrip("?").split())
+                named = words & {*easy_vqa.COLORS, *easy_vqa.SHAPES}
+                if answer not in ("yes", "no"):
+                    assert answer == (color if "color" in words else shape)
+                    continue
+                # "is there a red shape?" is about the color alone; a negation turns the answer.
+                assert len(named) == 1
+                assert (named <= {color, shape}) == ((answer == "yes") != bool(words & NEGATIONS)), question
+
+
+def test_questions_about_two_tiles(sheets):
+    split, _ = sheets
+    for example in split.examples:
+        if example.kind != "two tiles":
+            continue
+        pair, asked = example.question.split(" : ")
+        first, second = (PLACES.index(place) for place in pair.split(" and "))
+        part = {"same color ?": 0, "same shape ?": 1}[asked]
+        labels = [item.label.split()[part] for item in split.scenes[example.image_id].objects]
+        assert first < second
+        assert example.answer == ("yes" if labels[first] == labels[second] else "no"), example
+
+
+def test_boxes_hold_the_whole_shape(sheets):
+    """Outside its box a tile is nearly its plain ground."""
+    split, _ = sheets
+    for scene in split.scenes:
+        for tile, item, place in zip(_tiles(split.image(scene.image_id)), scene.objects, range(4), strict=True):
+            top, left = (4, 76)[place // 2], (4, 76)[place % 2]
+            outside = np.ones(tile.shape[:2], bool)
+            outside[item.box[0] - top : item.box[2] - top, item.box[1] - left : item.box[3] - left] = False
+            difference = np.abs(tile[outside].astype(int) - tile[0, 0].astype(int))
+            assert difference.max(initial=0) <= 40

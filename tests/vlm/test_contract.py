@@ -1,0 +1,251 @@
+"""What every family must satisfy, against the stock model of transformers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from grip_core.vlm.assemble import assemble
+from grip_core.vlm.context import Context, Selection
+from tests.conftest import QUESTIONS
+
+BOTH = pytest.mark.parametrize("positions", ["original", "compact"], indirect=True)
+
+
+def close(actual: torch.Tensor, expected: torch.Tensor) -> None:
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
+
+
+def some_tokens(context: Context, n_kept: int = 3) -> Selection:
+    """A fixed scattered choice of tokens, another one for each prompt."""
+    noise = torch.rand(context.visual_mask_BN.shape, generator=torch.Generator().manual_seed(1))
+    order = noise.masked_fill(~context.visual_mask_BN, 2.0).argsort(1)
+    return Selection.of(order[:, :n_kept])
+
+
+def with_answer(inputs: dict[str, torch.Tensor], answer_A: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Stock inputs followed by all answer tokens but the last."""
+    extra = answer_A[None, :-1]
+    longer = {
+        "input_ids": extra,
+        "attention_mask": torch.ones_like(extra),
+        "mm_token_type_ids": torch.zeros_like(extra),
+    }
+    return {
+        key: torch.cat([value, longer[key].to(value.dtype)], dim=1) if key in longer else value
+        for key, value in inputs.items()
+    }
+
+
+def gold(context: Context, row: int) -> torch.Tensor:
+    return context.answer_ids_BA[row][context.answer_mask_BA[row]]
+
+
+def stock(family, context: Context, row: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    answer_A = gold(context, row)
+    return with_answer(family.stock_inputs(family.images[row], QUESTIONS[row]), answer_A), answer_A
+
+
+@BOTH
+@torch.no_grad()
+def test_every_token_kept_is_the_stock_model(family, positions):
+    context = family.context()
+    logits_RAV = family.vlm.logits(context)
+    for row in range(3):
+        inputs, answer_A = stock(family, context, row)
+        expected = family.vlm.model(**inputs).logits[0, -len(answer_A) :]
+        close(logits_RAV[row, : len(answer_A)], expected)
+        assert expected.std() > 0.1  # a model that says the same everywhere would pass any comparison
+
+
+@BOTH
+@torch.no_grad()
+def test_generate_is_the_stock_generate(family, positions):
+    context = family.context()
+    new_RS = family.vlm.generate(context, max_new_tokens=6)
+    for row in range(3):
+        inputs = family.stock_inputs(family.images[row], QUESTIONS[row])
+        expected = family.vlm.model.generate(**inputs, max_new_tokens=6, do_sample=False)[0]
+        expected = expected[inputs["input_ids"].shape[1] :]
+        assert new_RS[row, : len(expected)].tolist() == expected.tolist()
+        assert set(new_RS[row, len(expected) :].tolist()) <= {family.vlm.processor.tokenizer.pad_token_id}
+
+
+def test_a_context_holds_the_question_and_the_slots(family):
+    context = family.context()
+    tokenizer = family.vlm.processor.tokenizer
+    for row, question in enumerate(QUESTIONS):
+        inputs = family.stock_inputs(family.images[row], question)
+        real = context.attention_mask_BT[row]
+        assert context.input_ids_BT[row][real].tolist() == inputs["input_ids"][0].tolist()
+        own = family.vlm.embed(torch.tensor(tokenizer(question, add_special_tokens=False).input_ids))
+        torch.testing.assert_close(context.question_BLD[row][context.question_mask_BL[row]], own)
+        slots = context.visual_slot_BN[row][context.visual_mask_BN[row]]
+        assert (context.input_ids_BT[row][slots] == family.vlm.image_token_id).all()
+        assert len(slots) == (inputs["input_ids"] == family.vlm.image_token_id).sum()
+
+
+def test_grid_counts_rows_and_columns(qwen):
+    context = qwen.context()
+    assert context.grid_BN2[2][context.visual_mask_BN[2]].tolist() == [
+        [row, column] for row in range(5) for column in range(3)
+    ]
+    assert context.visual_mask_BN.sum(1).tolist() == [12, 4, 15]
+
+
+@BOTH
+@torch.no_grad()
+def test_a_batch_is_its_single_prompts(family, positions):
+    context = family.context()
+    selection = some_tokens(context)
+    batch = family.vlm.logits(context, selection)
+    new = family.vlm.generate(context, selection, max_new_tokens=5)
+    attention = family.vlm.answer_attention(context)
+    for row in range(3):
+        single = family.context([row])
+        n = single.n_visual
+        kept = Selection.of(selection.kept_RK[[row]])
+        length = single.answer_ids_BA.shape[1]
+        close(batch[[row], :length], family.vlm.logits(single, kept))
+        alone = family.vlm.generate(single, kept, max_new_tokens=5)
+        assert new[row, : alone.shape[1]].tolist() == alone[0].tolist()
+        close(attention[[row], :, :n], family.vlm.answer_attention(single))
+        close(context.visual_BND[[row], :n], single.visual_BND)
+        close(context.encoder_attention_BN[[row], :n], single.encoder_attention_BN)
+        assert not attention[row, :, n:].any()
+
+
+@torch.no_grad()
+def test_a_part_of_a_batch_is_that_part(family):
+    """Also where the longest prompt is left out, so that all that stay are padded."""
+    context = family.context()
+    index = torch.tensor([2, 0])
+    part = context.rows(index)
+    close(family.vlm.answer_attention(part), family.vlm.answer_attention(context)[index])
+    close(family.vlm.logits(part), family.vlm.logits(context)[index])
+    new_RS = family.vlm.generate(part, max_new_tokens=3)
+    assert torch.equal(new_RS, family.vlm.generate(context, max_new_tokens=3)[index, : new_RS.shape[1]])
+
+
+@torch.no_grad()
+def test_dropping_is_masking_with_original_positions(family):
+    """The stock model over the whole prompt, with the dropped tokens hidden from every query."""
+    context = family.context()
+    selection = some_tokens(context)
+    logits_RAV = family.vlm.logits(context, selection)
+    for row in range(3):
+        inputs, answer_A = stock(family, context, row)
+        total = inputs["input_ids"].shape[1]
+        visible = torch.ones(total, dtype=torch.bool)
+        slots = (inputs["input_ids"][0] == family.vlm.image_token_id).nonzero()[:, 0]
+        visible[slots] = False
+        visible[slots[selection.kept_RK[row]]] = True
+        if "mm_token_type_ids" in inputs:
+            grid = {key: inputs[key] for key in ("mm_token_type_ids", "image_grid_thw")}
+            inputs["position_ids"], _ = family.vlm.model.model.get_rope_index(inputs["input_ids"], **grid)
+        allowed = torch.ones(total, total, dtype=torch.bool).tril() & visible
+        inputs["attention_mask"] = allowed[None, None]
+        expected = family.vlm.model(**inputs).logits[0, -len(answer_A) :]
+        close(logits_RAV[row, : len(answer_A)], expected)
+        full = family.vlm.logits(context)[row, : len(answer_A)]
+        assert (expected - full).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("positions", ["compact"], indirect=True)
+def test_compact_positions_have_no_gap(family, positions):
+    context = family.context()
+    inputs = assemble(context, some_tokens(context), family.vlm.embed, positions, context.answer_ids_BA)
+    for row in range(3):
+        positions_PS = inputs.positions_PRS[:, row, inputs.attention_mask_RS[row]]
+        for axis_S in positions_PS:
+            assert axis_S.unique().tolist()[0] == 0
+        assert positions_PS.unique().tolist() == list(range(int(positions_PS.max()) + 1))
+        after = positions_PS[:, -context.answer_ids_BA.shape[1] - 1 :]
+        assert (after == after[0]).all()  # text has one position on all axes
+        assert (after.diff(dim=1) == 1).all()
+
+
+def test_compact_positions_are_those_of_the_smaller_image(qwen):
+    """Rows 0, 3, 4 and columns 0, 2 of a 5 x 3 image, all six crossings kept: the positions of a 3 x 2 image."""
+    context = qwen.context([2])
+    kept = torch.tensor([[row * 3 + column for row in (0, 3, 4) for column in (0, 2)]])
+    inputs = assemble(context, Selection.of(kept), qwen.vlm.embed, "compact")
+    text = qwen.stock_inputs(qwen.images[1], QUESTIONS[2])["input_ids"]  # 2 x 2 visual tokens
+    image = (text == qwen.vlm.image_token_id)[0]
+    first = int(image.nonzero()[0])
+    ids = torch.cat([text[:, :first], text[:, first : first + 1].expand(-1, 6), text[:, ~image][:, first:]], dim=1)
+    expected, _ = qwen.vlm.model.model.get_rope_index(
+        ids, (ids == qwen.vlm.image_token_id).int(), image_grid_thw=torch.tensor([[1, 6, 4]])
+    )
+    assert inputs.positions_PRS.tolist() == expected.tolist()
+
+
+@BOTH
+@torch.no_grad()
+def test_the_cache_is_recomputation(family, positions):
+    context = family.context()
+    selection = some_tokens(context)
+    new_RA = family.vlm.generate(context, selection, max_new_tokens=5)
+    again = replace(context, answer_ids_BA=new_RA, answer_mask_BA=torch.ones_like(new_RA, dtype=torch.bool))
+    best_RA = family.vlm.logits(again, selection).argmax(-1)
+    pad = family.vlm.processor.tokenizer.pad_token_id
+    assert ((new_RA == best_RA) | (new_RA == pad)).all()
+
+
+@pytest.mark.parametrize("positions", ["compact"], indirect=True)
+@torch.no_grad()
+def test_no_image_is_the_stock_language_model(family, positions):
+    context = family.context()
+    logits_RAV = family.vlm.logits(context, Selection.none(context))
+    for row in range(3):
+        inputs, answer_A = stock(family, context, row)
+        ids = inputs["input_ids"][:, inputs["input_ids"][0] != family.vlm.image_token_id]
+        hidden = family.vlm.language_model(input_ids=ids).last_hidden_state
+        close(logits_RAV[row, : len(answer_A)], family.vlm.model.lm_head(hidden)[0, -len(answer_A) :])
+
+
+@torch.no_grad()
+def test_merged_tokens_take_the_place_of_the_kept(family):
+    context = family.context()
+    kept_BK = torch.tensor([[3, 0], [1, 2], [0, 2]])
+    own_BKD = context.visual_BND[torch.arange(3)[:, None], kept_BK]
+    plain = family.vlm.logits(context, Selection.of(kept_BK))
+    close(family.vlm.logits(context, Selection.of(kept_BK, merged_BKD=own_BKD)), plain)
+    other = family.vlm.logits(context, Selection.of(kept_BK, merged_BKD=own_BKD.flip(1)))
+    assert (other - plain).abs().max() > 1e-2
+
+
+@torch.no_grad()
+def test_rows_of_one_prompt_do_not_mix(family):
+    """Several selections a prompt, of different sizes, in any order of prompts."""
+    context = family.context()
+    rows = Selection(
+        kept_RK=torch.tensor([[0, 1, 3], [2, 0, 0], [1, 2, 0], [0, 3, 0]]),
+        mask_RK=torch.tensor([[1, 1, 1], [1, 0, 0], [1, 1, 0], [1, 1, 0]], dtype=torch.bool),
+        prompt_R=torch.tensor([1, 0, 0, 2]),
+    )
+    together = family.vlm.logits(context, rows)
+    for row, prompt in enumerate(rows.prompt_R.tolist()):
+        kept = rows.kept_RK[[row]][:, rows.mask_RK[row]]
+        alone = family.vlm.logits(context.rows(torch.tensor([prompt])), Selection.of(kept))
+        close(together[[row]], alone)
+
+
+def test_answer_scores_say_what_greedy_decoding_does(family):
+    context = family.context()
+    new_RS = family.vlm.generate(context, max_new_tokens=2)
+    scores = family.vlm.answer_scores(context)
+    assert (scores.log_prob_R < 0).all()
+    right = replace(
+        context, answer_ids_BA=new_RS[:, :1], answer_mask_BA=torch.ones_like(new_RS[:, :1], dtype=torch.bool)
+    )
+    assert family.vlm.answer_scores(right).correct_R.all()
+    wrong = replace(right, answer_ids_BA=(new_RS[:, :1] + 1) % 7)
+    assert not family.vlm.answer_scores(wrong).correct_R.any()
+
+
+def test_encode_refuses_lists_of_different_length(family):
+    with pytest.raises(ValueError, match="got 1, 2 and 1"):
+        family.vlm.encode(family.images[:1], ["a", "b"], ["c"])

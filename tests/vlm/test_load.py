@@ -1,0 +1,52 @@
+"""Models from folders."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from grip_core.errors import UserError
+from grip_core.vlm.load import FAMILIES, TEMPLATE_FILE, load_vlm
+
+
+def save(family, folder):
+    family.vlm.model.save_pretrained(folder)
+    family.vlm.processor.tokenizer.save_pretrained(folder)
+    family.vlm.processor.image_processor.save_pretrained(folder)
+
+
+def test_a_saved_model_answers_as_before(family, tmp_path):
+    save(family, tmp_path)
+    (tmp_path / TEMPLATE_FILE).write_text(family.vlm.template)
+    loaded = load_vlm(str(tmp_path), "compact")
+    assert type(loaded) is type(family.vlm)
+    assert loaded.positions == "compact"
+    questions, answers = ["what color ?"] * 3, ["red"] * 3
+    before, after = (vlm.logits(vlm.encode(family.images, questions, answers)) for vlm in (family.vlm, loaded))
+    torch.testing.assert_close(after, before)
+
+
+def test_without_a_template_the_family_has_one(family, tmp_path):
+    save(family, tmp_path)
+    loaded = load_vlm(str(tmp_path), "original")
+    assert loaded.template == FAMILIES[loaded.model.config.model_type].template
+    assert loaded.template.count("{question}") == 1
+
+
+def test_an_unknown_family_is_named(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "blip-2"}))
+    with pytest.raises(UserError, match=r"blip-2, which is not supported; supported are: llava, qwen2_5_vl") as error:
+        load_vlm(str(tmp_path), "original")
+    assert "FrozenVLM" in str(error.value)
+
+
+@pytest.mark.parametrize("content", [None, {}, {"model_type": "no such type"}])
+def test_no_model_is_one_line(tmp_path, content):
+    if content is not None:
+        (tmp_path / "config.json").write_text(json.dumps(content))
+    folder = tmp_path if content is not None else tmp_path / "missing"
+    with pytest.raises(UserError, match="no model can be read from") as error:
+        load_vlm(str(folder), "original")
+    assert "\n" not in str(error.value)
