@@ -3,8 +3,8 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
-# Which torch, and one more index to find it on. Where the plain package brings CUDA and there is no GPU, set TORCH_INDEX
-# to the address of the CPU index that PyTorch's own site gives.
+# Which torch, and one more index to find it on. Where the plain package brings CUDA and there is no GPU, set
+# TORCH_INDEX to the address of the CPU index that PyTorch's own site gives.
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 REPORT := report/index.html

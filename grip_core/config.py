@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -66,25 +66,44 @@ class VlmConfig(Section):
     positions: Literal["original", "compact"]
 
 
+class Phase(Section):
+    """A phase of the embedded VLM's training.
+
+    "vision": the tower, on its auxiliary targets alone. "captions": short prompts about single objects; the tower
+    stands still. "easy": the questions about one object; the tower stands still. "relations": short prompts that
+    combine objects.
+    "all": every question. From "relations" on everything trains.
+    """
+
+    name: Literal["vision", "captions", "easy", "relations", "all"]
+    steps: Count
+
+
 class PretrainConfig(Section):
     """Training of the embedded VLM."""
 
     width: Annotated[int, Field(ge=16, multiple_of=16)]
     vision_layers: Count
     text_layers: Count
-    vision_steps: Annotated[int, Field(ge=0)]
-    """Steps on the auxiliary targets alone."""
-    caption_steps: Annotated[int, Field(ge=0)]
-    """Then steps on short prompts about single objects; the tower stands still."""
-    easy_steps: Annotated[int, Field(ge=0)]
-    """Then steps on the questions about one object; the tower stands still."""
-    steps: Count
+    phases: Annotated[list[Phase], Field(min_length=1)]
+    """In their order; the first must be "vision"."""
     images_per_step: Count
     questions_per_image: Count
     learning_rate: Rate
     auxiliary_weight: NonNegative
     weight_decay: NonNegative
     seed: Seed
+
+    @property
+    def steps(self) -> int:
+        """Steps of all phases."""
+        return sum(phase.steps for phase in self.phases)
+
+    @model_validator(mode="after")
+    def _vision_first(self):
+        if self.phases[0].name != "vision":
+            raise ValueError(f"phases must begin with vision, but got {self.phases[0].name}")
+        return self
 
 
 class FeaturesConfig(Section):
@@ -136,6 +155,8 @@ class WarmupConfig(Section):
     """The supervised warm-up; its checkpoint is the reference policy and the control arm."""
 
     teacher: Literal["attention", "gradient", "leave_group_out"]
+    sharpness: Annotated[float, Field(gt=0.0)]
+    """Exponent on the teacher's distribution: attention is nearly flat over many tokens."""
     steps: Count
     prompts_per_step: Count
     learning_rate: Rate
@@ -285,5 +306,6 @@ def _key(location: tuple[Any, ...]) -> str:
 def _known_keys(location: tuple[Any, ...]) -> list[str]:
     section: Any = Params
     for part in location:
-        section = section.model_fields[part].annotation
+        # A number is a place in a list of sections.
+        section = get_args(section)[0] if isinstance(part, int) else section.model_fields[part].annotation
     return sorted(section.model_fields)

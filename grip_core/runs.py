@@ -1,12 +1,12 @@
 """The run folder: the interface between a run and everything that reads it.
 
-    config.json        what the run was asked to do, and the hashes of what it read
-    environment.json   versions, machine, git commit
-    metrics.jsonl      one JSON object a line, each with "step"; the same for a resumed run as for an uninterrupted one
-    status.json        running or finished, and the last step
-    timing.json        wall time by part (kept apart from the metrics, for it is never the same twice)
-    checkpoints/       while it runs
-    scorer/            the trained scorer, once finished
+config.json        what the run was asked to do, and the hashes of what it read
+environment.json   versions, machine, git commit
+metrics.jsonl      one JSON object a line, each with "step"; the same for a resumed run as for an uninterrupted one
+status.json        running or finished, and the last step
+timing.json        wall time by part (kept apart from the metrics, for it is never the same twice)
+checkpoints/       while it runs
+scorer/            the trained scorer, once finished
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ PACKAGES = ("torch", "transformers", "trl", "accelerate", "datasets", "numpy", "
 
 
 class RunFolder:
-    """A run's files. Opening a folder whose `config.json` differs from `config` empties it: its numbers are another run's."""
+    """A run's files. Opening a folder whose `config.json` differs from `config` empties it: its numbers are another
+    run's."""
 
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
         self.path = path

@@ -1,6 +1,7 @@
 """Every random draw comes from a generator named by (seed, purpose, step), never from global state.
 
-So a resumed run draws what the uninterrupted one would have drawn, and changing one purpose's draws leaves the others alone.
+So a resumed run draws what the uninterrupted one would have drawn, and changing one purpose's draws leaves the others
+alone.
 """
 
 from __future__ import annotations

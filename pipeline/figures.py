@@ -38,7 +38,7 @@ SHOWN = (GRIP, "encoder_attention", "random")
 EXAMPLES_CAPTION = (
     "Test questions drawn at random among those that the model answers rightly with all tokens and wrongly without the "
     "image, whatever the pruning methods make of them. Patches that a method does not keep are darkened (k = {k}); the "
-    "model's answer from what is kept stands above each image."
+    "model's answer from what is kept stands below each image."
 )
 
 

@@ -20,11 +20,15 @@ def main(params: Params) -> None:
     }
     config = {
         "pretrain": params.pretrain.model_dump(),
-        "data": hash_files(path for by_name in folders.values() for folder in by_name.values() for path in folder.iterdir()),
+        "data": hash_files(
+            path for by_name in folders.values() for folder in by_name.values() for path in folder.iterdir()
+        ),
         "code": code_fingerprint(),
     }
     captions = {name: BENCHMARKS[name].captions for name in names}
-    pretrain(params.pretrain, splits["train"], splits["validation"], captions, RunFolder(PRETRAIN, config), VLM)
+    relations = {name: BENCHMARKS[name].relations for name in names}
+    folder = RunFolder(PRETRAIN, config)
+    pretrain(params.pretrain, splits["train"], splits["validation"], captions, relations, folder, VLM)
     (VLM / "training.jsonl").write_text((PRETRAIN / "metrics.jsonl").read_text())
 
 

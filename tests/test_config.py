@@ -50,6 +50,11 @@ def test_defaults_are_valid():
             1,
             "budgets.zzz is not a known key, but got 1 for it; known here: high, low, schedule",
         ),
+        (
+            "pretrain.phases",
+            [{"name": "vision", "step": 1, "steps": 1}],
+            "pretrain.phases[0].step is not a known key, but got 1 for it; did you mean steps?",
+        ),
         ("grpo.seeds", MISSING, "grpo.seeds is missing; every key must be given"),
         ("vlm", MISSING, "vlm is missing; every key must be given"),
         ("vlm", None, "vlm must hold the keys path, positions, but got None"),

@@ -1,8 +1,9 @@
-"""Digit grids: 4 x 4 grids of real handwritten digits, and questions that need one cell, two cells, a row or all of them.
+"""Digit grids: 4 x 4 grids of real handwritten digits, and questions that need one cell, two cells, a row or all of
+them.
 
-Source of the digits: scikit-learn's `load_digits` (the test set of the UCI optical recognition data, 1797 images of 8 x 8
-pixels with 17 grey levels). Each digit is enlarged four times and set in a cell of 36 pixels. The digits themselves, not
-only the grids, are split into train, validation and test.
+Source of the digits: scikit-learn's `load_digits` (the test set of the UCI optical recognition data, 1797 images of 8
+x 8 pixels with 17 grey levels). Each digit is enlarged four times and set in a cell of 36 pixels. The digits
+themselves, not only the grids, are split into train, validation and test.
 """
 
 from __future__ import annotations
@@ -63,6 +64,18 @@ def captions(scene: Scene) -> list[tuple[str, str]]:
     return [(place, item.label) for place, item in zip(places, scene.objects, strict=True)]
 
 
+def relations(scene: Scene, random: np.random.RandomState) -> list[tuple[str, str]]:
+    """Short prompts and answers about several cells at once, for the middle of the embedded VLM's training."""
+    grid = np.array([int(item.label) for item in scene.objects]).reshape(GRID, GRID)
+    found = [(f"many {digit}", str(int((grid == digit).sum()))) for digit in range(10)]
+    for _ in range(8):
+        row, digit, present = _digit_in_row(grid, random)
+        found.append((f"{digit} row-{row + 1}", "yes" if present else "no"))
+        places, larger = _two_cells(grid, random)
+        found.append((f"larger {places[0]} {places[1]}", larger))
+    return found
+
+
 def _digits(split: str) -> tuple[np.ndarray, np.ndarray]:
     """Sprites uint8 (n, 8, 8) and labels (n,) of one split: of every ten digits in the file, seven, one and two."""
     data = load_digits()
@@ -92,18 +105,29 @@ def _count(grid: np.ndarray, random: np.random.RandomState) -> tuple[str, str, s
 
 
 def _in_row(grid: np.ndarray, random: np.random.RandomState) -> tuple[str, str, str]:
+    row, digit, present = _digit_in_row(grid, random)
+    return "in row", f"is there a {digit} in row-{row + 1} ?", "yes" if present else "no"
+
+
+def _digit_in_row(grid: np.ndarray, random: np.random.RandomState) -> tuple[int, int, bool]:
+    """A row, a digit, and whether the row has it: yes and no equally often."""
     row = random.randint(GRID)
     present = sorted(set(grid[row].tolist()))
     absent = [digit for digit in range(10) if digit not in present]
     wanted = bool(random.randint(2))
-    digit = int(random.choice(present if wanted else absent))
-    return "in row", f"is there a {digit} in row-{row + 1} ?", "yes" if wanted else "no"
+    return row, int(random.choice(present if wanted else absent)), wanted
 
 
 def _larger(grid: np.ndarray, random: np.random.RandomState) -> tuple[str, str, str]:
+    places, larger = _two_cells(grid, random)
+    return "larger", f"which is larger , {places[0]} or {places[1]} ?", larger
+
+
+def _two_cells(grid: np.ndarray, random: np.random.RandomState) -> tuple[list[str], str]:
+    """The names of two cells and the larger of their digits."""
     first, second = sorted(random.choice(GRID * GRID, 2, replace=False).tolist())
     places = [f"row-{cell // GRID + 1} column-{cell % GRID + 1}" for cell in (first, second)]
-    return "larger", f"which is larger , {places[0]} or {places[1]} ?", str(max(grid.flat[first], grid.flat[second]))
+    return places, str(max(grid.flat[first], grid.flat[second]))
 
 
 _QUESTIONS = (_read, _count, _in_row, _larger)

@@ -1,12 +1,12 @@
 """easy-VQA: the published data set's own images, questions and split, shown as 2 x 2 contact sheets.
 
 One easy-VQA image holds one shape on a plain ground, which a handful of random tokens would find. Four of them side by
-side, each at a random place of a cell 8 pixels wider, make the choice of tokens matter. Half of the questions are the package's own about one
-tile ("top-left : what color is the shape ?"); the other half compare its answers about two ("top-left and bottom-right :
-same color ?", yes and no equally often where the sheet allows).
+side, each at a random place of a cell 8 pixels wider, make the choice of tokens matter. Half of the questions are the
+package's own about one tile ("top-left : what color is the shape ?"); the other half compare its answers about two
+("top-left and bottom-right : same color ?", yes and no equally often where the sheet allows).
 
-Source: the `easy-vqa` package (V. Zhou, 2019). Its test images stay the test split; the last tenth of its train images are
-the validation split. Images whose own questions do not tell both color and shape are left out.
+Source: the `easy-vqa` package (V. Zhou, 2019). Its test images stay the test split; the last tenth of its train images
+are the validation split. Images whose own questions do not tell both color and shape are left out.
 """
 
 from __future__ import annotations
@@ -87,6 +87,17 @@ def captions(scene: Scene) -> list[tuple[str, str]]:
     return found
 
 
+def relations(scene: Scene, random: np.random.RandomState) -> list[tuple[str, str]]:
+    """The questions about two tiles, all of them, for the middle of the embedded VLM's training."""
+    words = [item.label.split() for item in scene.objects]
+    found = []
+    for first, second in combinations(range(4), 2):
+        for position, name in enumerate(("color", "shape")):
+            same = words[first][position] == words[second][position]
+            found.append((f"{TILE_NAMES[first]} and {TILE_NAMES[second]} : same {name} ?", "yes" if same else "no"))
+    return found
+
+
 def _package_split(split: str) -> tuple[list[str], list[_Tile]]:
     """Paths and tiles of one split, only those whose color and shape the package's questions tell."""
     test = split == "test"
@@ -96,7 +107,7 @@ def _package_split(split: str) -> tuple[list[str], list[_Tile]]:
     for text, answer, image_id in zip(texts, answers, image_ids, strict=True):
         words = set(text.rstrip("?").split())
         tiles[image_id].asked.append((re.sub(r"\?$", " ?", text), answer))
-        if answer == "yes" and not words & {"no", "not"} or answer not in ("yes", "no"):
+        if (answer == "yes" and not words & {"no", "not"}) or answer not in ("yes", "no"):
             tiles[image_id].facts |= words | {answer}
     ids = sorted(paths)
     first_validation = len(ids) - int(len(ids) * VALIDATION_SHARE)

@@ -1,8 +1,8 @@
 """What a benchmark is made of on disk and in memory.
 
-A split is stored as *scenes* (small integer descriptions), *examples* (JSON lines) and *sprites* (raw pixels in `.npy`).
-Images are rendered from them with integer arithmetic alone, so that the stored bytes and the pixels are the same on
-every machine and under every version of an image codec.
+A split is stored as *scenes* (small integer descriptions), *examples* (JSON lines) and *sprites* (raw pixels in
+`.npy`). Images are rendered from them with integer arithmetic alone, so that the stored bytes and the pixels are the
+same on every machine and under every version of an image codec.
 """
 
 from __future__ import annotations

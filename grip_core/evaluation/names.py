@@ -22,6 +22,12 @@ def label(method: str) -> str:
     return known()[method].label if method in known() else method.replace("_", " ")
 
 
+def share_label(k: int, n_visual: int) -> str:
+    """The share that k of N tokens are, as a percentage of two digits or so."""
+    share = 100 * k / n_visual
+    return f"{share:.1f}%" if share < 9.95 else f"{share:.0f}%"
+
+
 def benchmark_label(benchmark: str) -> str:
     """A benchmark's name for readers."""
     return BENCHMARK_LABELS.get(benchmark, benchmark.replace("_", " "))

@@ -31,7 +31,8 @@ def curves(table: pd.DataFrame) -> Figure:
     use_theme()
     panels = {metric: title for metric, title in PANELS.items() if metric in set(table["metric"])}
     rows = -(-len(panels) // 3)
-    figure, axes = plt.subplots(rows, 3, figsize=(11, 2.9 * rows), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(rows, 3, figsize=(11, 2.9 * rows), squeeze=False)
+    figure.set_layout_engine("constrained", h_pad=0.12)
     for axis, (metric, title) in zip(axes.flat, panels.items(), strict=False):
         _panel(axis, table[table["metric"] == metric], metric)
         axis.set_title(title)

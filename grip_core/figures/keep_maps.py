@@ -16,7 +16,7 @@ from grip_core.figures.palette import BETTER, INK, QUIET, WORSE, use_theme
 
 DIM = np.array([31, 36, 48])  # patches that are not kept fade towards this
 FADE = 0.78
-ANSWER_WIDTH = 22  # characters
+ANSWER_WIDTH = 18  # characters
 ELLIPSIS = " \N{HORIZONTAL ELLIPSIS}"
 RIGHT, WRONG = "\N{CHECK MARK}", "\N{BALLOT X}"
 
@@ -50,7 +50,11 @@ def keep_maps(examples: Sequence[KeepMap], grid: tuple[int, int]) -> Figure:
     use_theme()
     columns = len(examples[0].answered)
     figure, axes = plt.subplots(
-        len(examples), columns, figsize=(2.6 * columns, 3.3 * len(examples)), squeeze=False, layout="constrained"
+        len(examples),
+        columns,
+        figsize=(2.6 * columns, 3.4 * len(examples)),
+        squeeze=False,
+        gridspec_kw={"wspace": 0.06, "hspace": 0.32},
     )
     for row, example in zip(axes, examples, strict=True):
         for axis, answered in zip(row, example.answered, strict=True):

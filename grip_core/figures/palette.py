@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import seaborn as sns
-from matplotlib import pyplot as plt
 
 from grip_core.evaluation.evaluate import FULL, NO_IMAGE
 from grip_core.evaluation.names import GRIP, WARMUP
@@ -88,4 +87,3 @@ def use_theme() -> None:
             "ytick.labelsize": 9,
         },
     )
-    plt.switch_backend("agg")

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 
 from grip_core.evaluation.evaluate import FULL, NO_IMAGE
-from grip_core.evaluation.names import GRIP, WARMUP, benchmark_label, label
+from grip_core.evaluation.names import GRIP, WARMUP, benchmark_label, label, share_label
 from grip_core.figures.palette import Style, styles, use_theme
 
 COLUMNS = 2
@@ -26,10 +26,13 @@ def pareto(table: pd.DataFrame) -> Figure:
     benchmarks = list(table["benchmark"].unique())
     n_visual = int(table.loc[table["method"] == FULL, "k"].max())
     rows = -(-len(benchmarks) // COLUMNS)
-    figure, axes = plt.subplots(rows, COLUMNS, figsize=(11, 4.1 * rows), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(rows, COLUMNS, figsize=(11, 4.1 * rows), squeeze=False)
+    figure.set_layout_engine("constrained", h_pad=0.12)
     for axis, benchmark in zip(axes.flat, benchmarks, strict=False):
         _panel(axis, table[table["benchmark"] == benchmark], n_visual)
         axis.set_title(benchmark_label(benchmark))
+    for axis in axes[:, 0]:
+        axis.set_ylabel("accuracy")
     for axis in axes.flat[len(benchmarks) :]:
         axis.remove()
     handles = [_handle(name, styles(table["method"])[name]) for name in _order(table)]
@@ -65,15 +68,10 @@ def _panel(axis: Axes, table: pd.DataFrame, n_visual: int) -> None:
     ticks = sorted(curves["k"].unique())
     axis.xaxis.set_major_locator(FixedLocator(ticks))
     axis.xaxis.set_minor_locator(NullLocator())
-    axis.set_xticklabels([_tick(k, n_visual) for k in ticks])
-    axis.set(xlabel="kept visual tokens (share)", ylabel="accuracy" if axis.get_subplotspec().is_first_col() else "")
+    axis.set_xticklabels([f"{k}\n{share_label(k, n_visual)}" for k in ticks])
+    axis.set(xlabel="kept visual tokens (share)", ylabel="")
     axis.set_ylim(_limits(table))
     axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-
-
-def _tick(k: int, n_visual: int) -> str:
-    share = 100 * k / n_visual
-    return f"{k}\n{share:.1f} %" if share < 9.95 else f"{k}\n{share:.0f} %"
 
 
 def _limits(table: pd.DataFrame) -> tuple[float, float]:

@@ -11,7 +11,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from grip_core.evaluation.evaluate import FULL, NO_IMAGE
-from grip_core.evaluation.names import GRIP, WARMUP, benchmark_label, label
+from grip_core.evaluation.names import GRIP, WARMUP, benchmark_label, label, share_label
 from grip_core.evaluation.tables import MEAN
 from grip_core.evaluation.words import setting_sentence, verdict_sentences
 
@@ -75,7 +75,7 @@ def render_report(
         confidence=f"{numbers['confidence']:.0%}",
         comparisons=len(differences),
         chance=f"{(1 - numbers['confidence']) * len(differences):.1f}",
-        seeds={seed: f"{100 * value:.1f} %" for seed, value in numbers["grip_seeds"].items()},
+        seeds={seed: f"{100 * value:.1f}%" for seed, value in numbers["grip_seeds"].items()},
         grids=[benchmark_grid(table, name) for name in [MEAN, *sorted(set(table["benchmark"]) - {MEAN})]],
         pictures=pictures,
         environment=environment,
@@ -90,9 +90,9 @@ def tiles(numbers: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     span = accuracy[FULL] - accuracy[NO_IMAGE]
     kept = f"{(accuracy[GRIP] - accuracy[NO_IMAGE]) / span:.0%}" if span > 0 else "undefined"
     return [
-        (f"{100 * accuracy[GRIP]:.1f} %", "GRIP", f"mean accuracy at k = {numbers['budgets']}"),
-        (f"{100 * accuracy[WARMUP]:.1f} %", label(WARMUP), "the same scorer before GRPO"),
-        (f"{100 * accuracy[best]:.1f} %", label(best), f"the best of {len(others)} baselines on these data"),
+        (f"{100 * accuracy[GRIP]:.1f}%", "GRIP", f"mean accuracy at k = {numbers['budgets']}"),
+        (f"{100 * accuracy[WARMUP]:.1f}%", label(WARMUP), "the same scorer before GRPO"),
+        (f"{100 * accuracy[best]:.1f}%", label(best), f"the best of {len(others)} baselines on these data"),
         (kept, "of the image's worth", "how far GRIP gets from no image to all tokens"),
     ]
 
@@ -110,7 +110,7 @@ def benchmark_grid(table: pd.DataFrame, benchmark: str) -> Grid:
     return Grid(
         title=benchmark_label(benchmark),
         budgets=budgets,
-        shares=[f"{100 * k / n_visual:.2g} %" for k in budgets],
+        shares=[share_label(k, n_visual) for k in budgets],
         rows=[(label(name), [_cell(cells.loc[(name, k)], best[k]) for k in budgets]) for name in names],
         full=_cell(references[FULL]),
         no_image=_cell(references[NO_IMAGE]),

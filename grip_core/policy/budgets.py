@@ -31,7 +31,7 @@ def headline_budgets(budgets: Sequence[int], share: float, n_visual: int) -> lis
     chosen = [k for k in budgets if k <= share * n_visual]
     if not chosen:
         raise UserError(
-            f"evaluate.budgets must hold a budget of at most evaluate.headline_share = {share} of the {n_visual} tokens, "
-            f"but got {list(budgets)}; add a smaller one"
+            f"evaluate.budgets must hold a budget of at most evaluate.headline_share = {share} of the {n_visual} "
+            f"tokens, but got {list(budgets)}; add a smaller one"
         )
     return chosen

@@ -1,7 +1,8 @@
-"""Plackett-Luce: tokens are picked one after another, each with probability proportional to exp(score) among those left.
+"""Plackett-Luce: tokens are picked one after another, each with probability proportional to exp(score) among those
+left.
 
-This is the Markov decision process of the method: the state is what is already kept, the action the next token. A sample is
-the first k of argsort(score + Gumbel noise) (Yellott 1977; Kool et al. 2019).
+This is the Markov decision process of the method: the state is what is already kept, the action the next token. A
+sample is the first k of argsort(score + Gumbel noise) (Yellott 1977; Kool et al. 2019).
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ class PlackettLuce(SelectionDistribution):
         order = self.scores_BN.argsort(dim=1, descending=True, stable=True)
         return order[:, : self.mask_BK.shape[1]].masked_fill(~self.mask_BK, 0)
 
-    # The sums over "tokens not yet picked" at every pick j are those over the never-picked tokens plus a reversed cumulative
-    # sum over the picks from j on: O(N + K) per selection instead of O(N K).
+    # The sums over "tokens not yet picked" at every pick j are those over the never-picked tokens plus a reversed
+    # cumulative sum over the picks from j on: O(N + K) per selection instead of O(N K).
 
     def _log_sum(self, log_weights_BN: torch.Tensor, selection_BGK: torch.Tensor) -> torch.Tensor:
         """log of the sum of exp(log_weights) over the tokens not yet picked before each pick, (B, G, K)."""

@@ -60,9 +60,7 @@ class Scorer(PreTrainedModel):
         self.visual_in = nn.Linear(config.input_width, config.width)
         self.question_norm = nn.LayerNorm(config.input_width)
         self.question_in = nn.Linear(config.input_width, config.width)
-        self.budget_in = nn.Sequential(
-            nn.Linear(2, config.width), nn.GELU(), nn.Linear(config.width, config.width)
-        )
+        self.budget_in = nn.Sequential(nn.Linear(2, config.width), nn.GELU(), nn.Linear(config.width, config.width))
         self.blocks = nn.ModuleList(Block(config.width, config.heads) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width)
         self.score = nn.Linear(config.width, 1)

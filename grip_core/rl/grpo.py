@@ -1,9 +1,9 @@
 """GRPO for the scorer on TRL's GRPOTrainer, through its public doors.
 
-To TRL a selection is a completion: its tokens are positions of visual tokens, its prompt is one integer, the place of the
-prompt in the run's order. `rollout_func` draws the selections, a reward function scores them with the frozen VLM, and an
-override of the log-probabilities scores them with the scorer. What TRL cannot be told is overridden in one place each:
-advantages (a floor on the std) and what a checkpoint holds.
+To TRL a selection is a completion: its tokens are positions of visual tokens, its prompt is one integer, the place of
+the prompt in the run's order. `rollout_func` draws the selections, a reward function scores them with the frozen VLM,
+and an override of the log-probabilities scores them with the scorer. What TRL cannot be told is overridden in one
+place each: advantages (a floor on the std) and what a checkpoint holds.
 
 Shape legend: B prompts, G selections per prompt, R = B * G rows in TRL's order, K picks, N visual tokens.
 """
@@ -39,7 +39,8 @@ from grip_core.vlm.frozen import FrozenVLM
 
 @dataclass(frozen=True)
 class Plan:
-    """The whole run's prompts, drawn beforehand: which example comes when, with which budget. Both int64, (prompts,)."""
+    """The whole run's prompts, drawn beforehand: which example comes when, with which budget. Both int64,
+    (prompts,)."""
 
     example: np.ndarray
     k: torch.Tensor
@@ -163,16 +164,15 @@ class SelectionTrainer(GRPOTrainer):
         # TRL keeps a rollout's rewards in its log buffer, which is exactly one rollout long.
         rewards_BG = torch.tensor(list(self._logs["rewards"]["_reward"])).view(-1, self.num_generations)
         advantages_BG = group_advantages(rewards_BG, self.grip.scale_rewards, self.grip.min_std)
-        rows = slice(
-            self.accelerator.process_index * len(inputs), (self.accelerator.process_index + 1) * len(inputs)
-        )
+        rows = slice(self.accelerator.process_index * len(inputs), (self.accelerator.process_index + 1) * len(inputs))
         output["advantages"] = advantages_BG.flatten()[rows].to(output["advantages"])
         metrics = self._metrics["train"]
         metrics["reward_std"] = [rewards_BG.std(1).mean().item()]
         metrics["dead_share"].append(dead_groups(rewards_BG, self.grip.min_std).float().mean().item())
         metrics["k_mean"].append(self.rollout.k_B.float().mean().item())
         metrics["entropy_uniform"].append(self._uniform_entropy())
-        # TRL shuffles the rows of a rollout with the global generator; seeding it here makes a resumed run shuffle alike.
+        # TRL shuffles the rows of a rollout with the global generator; seeding it here makes a resumed run shuffle
+        # alike.
         torch.manual_seed(derive(self.seed, "shuffle", self.rollout.first))
         return output
 

@@ -16,9 +16,11 @@ BLOCK = 3  # tokens a side of the square groups that leave_group_out drops
 
 
 def attention(vlm: FrozenVLM, context: Context) -> torch.Tensor:
-    """Attention of the answer position to the visual tokens, averaged over heads and the second half of the layers."""
-    rows_BMN = vlm.answer_attention(context)
-    return _normalised(rows_BMN[:, rows_BMN.shape[1] // 2 :].mean(1))
+    """Attention of the answer position to the visual tokens: mean over heads, largest over layers.
+
+    Which layer looks the answer up depends on the question, so the largest says more than any one layer or their mean.
+    """
+    return _normalised(vlm.answer_attention(context).amax(1))
 
 
 def gradient(vlm: FrozenVLM, context: Context) -> torch.Tensor:
@@ -53,6 +55,11 @@ def leave_group_out(vlm: FrozenVLM, context: Context) -> torch.Tensor:
 def _normalised(weights_BN: torch.Tensor) -> torch.Tensor:
     # A prompt that no token matters to gets zeros, and with them no gradient.
     return weights_BN / weights_BN.sum(1, keepdim=True).clamp_min(1e-12)
+
+
+def sharpened(target_BN: torch.Tensor, sharpness: float) -> torch.Tensor:
+    """The distribution proportional to target ** sharpness: above 1 it leans to the tokens that matter most."""
+    return _normalised(target_BN**sharpness)
 
 
 TEACHERS: dict[str, Callable[[FrozenVLM, Context], torch.Tensor]] = {

@@ -22,7 +22,7 @@ from grip_core.rl.grpo import Plan, SelectionTrainer
 from grip_core.rl.validation import Validation
 from grip_core.rl.warmup import example_order
 from grip_core.runs import RunFolder
-from grip_core.seeds import derive, torch_generator
+from grip_core.seeds import torch_generator
 from grip_core.vlm.features import FeatureStore
 from grip_core.vlm.frozen import FrozenVLM
 
@@ -42,15 +42,15 @@ def train(
 ) -> Scorer:
     """Train a copy of `warmup` by GRPO with `warmup` as the reference; save it in the run folder.
 
-    Resumes from the folder's newest intact checkpoint, with the same numbers as if it had not been stopped (bit-equal on a
-    CPU). Calls `on_step(step, row)` with every row of metrics.
+    Resumes from the folder's newest intact checkpoint, with the same numbers as if it had not been stopped (bit-equal
+    on a CPU). Calls `on_step(step, row)` with every row of metrics.
     """
     trainer = build_trainer(config, budgets, seed, warmup, vlm, store, run.checkpoints)
     recorder = Recorder(config, trainer, validation, run, on_step)
     trainer.add_callback(recorder)
     trainer.remove_callback(PrinterCallback)  # it prints TRL's whole log at every step
     checkpoint = newest(run.checkpoints)
-    run.drop_metrics_after(0 if checkpoint is None else int(checkpoint.name.split("-")[1]))
+    run.drop_metrics_after(-1 if checkpoint is None else int(checkpoint.name.split("-")[1]))
     if checkpoint is None:
         recorder.write({"step": 0, **validation(warmup)})
     began = time.perf_counter()
@@ -195,7 +195,8 @@ class Recorder(TrainerCallback):
             raise FloatingPointError(f"step {state.global_step}: a metric is not finite: {row}")
         self.write(row)
         self.bar.update()
-        self.bar.set_postfix(reward=f"{row['reward']:.3f}", kl=f"{row.get('kl', 0.0):.3f}")
+        if "reward" in row:  # not on the further updates of a rollout
+            self.bar.set_postfix(reward=f"{row['reward']:.3f}", kl=f"{row.get('kl', 0.0):.3f}")
 
     def on_train_end(self, args, state, control, **kwargs):
         self.bar.close()

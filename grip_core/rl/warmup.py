@@ -1,8 +1,8 @@
 """The supervised warm-up: the scorer learns where a teacher looks.
 
 The loss is the cross-entropy between the teacher's distribution over tokens and the scorer's first pick,
--sum_i t_i log softmax(s)_i, at budgets drawn as in training. Its checkpoint is the reference policy of GRPO and the control
-arm "warm-up only".
+-sum_i t_i log softmax(s)_i, at budgets drawn as in training. Its checkpoint is the reference policy of GRPO and the
+control arm "warm-up only".
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from grip_core.config import BudgetConfig, ScorerConfig, WarmupConfig
 from grip_core.files import atomic_file
 from grip_core.policy.budgets import sample_budgets
 from grip_core.policy.scorer import Scorer, ScorerConfiguration
-from grip_core.rl.teachers import TEACHERS
+from grip_core.rl.teachers import TEACHERS, sharpened
 from grip_core.rl.validation import Validation
 from grip_core.runs import RunFolder
 from grip_core.seeds import derive, numpy_random, torch_generator
@@ -34,9 +34,7 @@ def build_scorer(config: ScorerConfig, input_width: int, seed: int) -> Scorer:
     with torch.random.fork_rng():
         torch.manual_seed(derive(seed, "scorer"))
         return Scorer(
-            ScorerConfiguration(
-                input_width=input_width, width=config.width, layers=config.layers, heads=config.heads
-            )
+            ScorerConfiguration(input_width=input_width, width=config.width, layers=config.layers, heads=config.heads)
         )
 
 
@@ -50,7 +48,8 @@ def warm_up(
     run: RunFolder,
     on_step: Callable[[int, dict[str, float]], None] = lambda step, row: None,
 ) -> Scorer:
-    """Train `scorer` in place and save it in the run folder; resumes from the folder's checkpoint with the same numbers."""
+    """Train `scorer` in place and save it in the run folder; resumes from the folder's checkpoint with the same
+    numbers."""
     optimizer = torch.optim.AdamW(scorer.parameters(), lr=config.learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
     state = {"scorer": scorer, "optimizer": optimizer, "schedule": schedule}
@@ -62,7 +61,7 @@ def warm_up(
         index = order[(step - 1) * config.prompts_per_step : step * config.prompts_per_step]
         context = store.context(vlm, index)
         k_B = sample_budgets(budgets, len(index), torch_generator(config.seed, "warm-up budget", step))
-        target_BN = TEACHERS[config.teacher](vlm, context)
+        target_BN = sharpened(TEACHERS[config.teacher](vlm, context), config.sharpness)
         log_probs_BN = scorer(context, k_B).log_softmax(-1).masked_fill(~context.visual_mask_BN, 0.0)
         loss = -(target_BN * log_probs_BN).sum(1).mean()
         optimizer.zero_grad()

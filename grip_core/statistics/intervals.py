@@ -81,10 +81,12 @@ def _cluster_variance(difference_E, weight_E, image_E, stratum_E, size_H) -> tup
     mean_H = np.bincount(stratum_E, difference_E) / size_H
     influence_E = weight_E * (difference_E - mean_H[stratum_E])
     # An image is named within its stratum only.
-    pairs, cluster_E = np.unique(np.stack([stratum_E, image_E]), axis=1, return_inverse=True)
+    names, image_E = np.unique(image_E, return_inverse=True)
+    cluster_C, cluster_E = np.unique(stratum_E * len(names) + image_E, return_inverse=True)
     influence_C = np.bincount(cluster_E, influence_E)
-    images_H = np.bincount(pairs[0])
+    stratum_C = cluster_C // len(names)
+    images_H = np.bincount(stratum_C)
     if images_H.min() < 2:
         raise ValueError(f"every stratum needs at least two images, but got {images_H.min()}")
-    variance_H = np.bincount(pairs[0], influence_C**2) * images_H / (images_H - 1)
+    variance_H = np.bincount(stratum_C, influence_C**2) * images_H / (images_H - 1)
     return len(influence_C), float(variance_H.sum()), int((images_H - 1).sum())

@@ -31,8 +31,8 @@ class FeatureStore:
     """Cached features of examples.
 
     `table` has a row per example: id, image_id, question, answer, kind, benchmark, split, full_log_prob, full_correct,
-    blind_log_prob, blind_correct (without the image), and where its image's features lie: `source`, an index into the lists
-    below, and `image_row`.
+    blind_log_prob, blind_correct (without the image), and where its image's features lie: `source`, an index into the
+    lists below, and `image_row`.
     """
 
     table: pd.DataFrame
@@ -92,7 +92,8 @@ def cache_features(
 ) -> None:
     """Compute the cache of the first `images` images and the first `questions_per_image` questions of each.
 
-    Does nothing where a complete cache with the same `key` lies already, so that an interrupted stage goes on where it was.
+    Does nothing where a complete cache with the same `key` lies already, so that an interrupted stage goes on where it
+    was.
     """
     if (folder / COMPLETE).exists() and json.loads((folder / COMPLETE).read_text())["key"] == key:
         return
@@ -103,7 +104,10 @@ def cache_features(
         if example.image_id < images:
             by_image.setdefault(example.image_id, []).append(example)
     rows = []
-    with atomic_file(folder / "visual.npy") as visual_file, atomic_file(folder / "encoder_attention.npy") as attention_file:
+    with (
+        atomic_file(folder / "visual.npy") as visual_file,
+        atomic_file(folder / "encoder_attention.npy") as attention_file,
+    ):
         visual_parts, attention_parts = [], []
         image_ids = sorted(by_image)
         for start in tqdm(range(0, len(image_ids), batch_size), desc=f"features {folder.parent.name} {folder.name}"):

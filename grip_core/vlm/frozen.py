@@ -132,11 +132,11 @@ class FrozenVLM(ABC):
         )
 
     def _prompt_ids(self, question: str, n_visual: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Ids of the full prompt and of the question's own tokens, kept: training asks the same questions of many images."""
+        """Ids of the full prompt and of the question's own tokens; kept, as training asks the same of many images."""
         key = (question, n_visual)
         if key not in self._prompts:
             before, after = self.template.split("{question}")
-            placeholder = self.processor.tokenizer.convert_ids_to_tokens(self.image_token_id)
+            placeholder = str(self.processor.tokenizer.convert_ids_to_tokens(self.image_token_id))
             head = before.replace(placeholder, placeholder * n_visual, 1)
             # In one piece, as the stock processor: pieces would tokenise otherwise where they meet.
             encoded = self.processor.tokenizer(

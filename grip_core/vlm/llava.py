@@ -34,8 +34,8 @@ class LlavaVLM(FrozenVLM):
         batch, n = visual_BND.shape[:2]
         side = int(n**0.5)
         grid = torch.cartesian_prod(torch.arange(side), torch.arange(side)).to(visual_BND.device)
-        # hidden_states[-1] is the output of the last layer, hidden_states[-2] of the one before: the same index.
-        attention_BT = recorder.rows_BT[layer % len(recorder.rows_BT)]
+        # hidden_states[-1] is the output of the last layer; counted from the front, hidden_states[0] is the embeddings.
+        attention_BT = recorder.rows_BT[layer % len(recorder.rows_BT) if layer < 0 else layer - 1]
         return VisualFeatures(
             visual_BND,
             torch.ones(batch, n, dtype=torch.bool, device=visual_BND.device),

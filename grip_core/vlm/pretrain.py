@@ -1,8 +1,9 @@
 """Training of the embedded VLM, fast enough for two CPU cores.
 
 What makes it train in minutes instead of staying on a plateau: many questions are packed behind one image (they see the
-image but not each other, and their positions restart); the vision tower gets auxiliary targets per patch, and is trained on
-those alone at first; the language model then begins with the questions about one object, on a tower that stands still.
+image but not each other, and their positions restart); the vision tower gets auxiliary targets per patch, and is
+trained on those alone at first; the language model begins with short prompts about single objects, on a tower that
+stands still, and meets the questions that combine objects as short and many prompts before it meets them in full.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from grip_core.vlm.embedded import GRID, IMAGE_TOKEN, PATCH, TEMPLATE, build_mod
 from grip_core.vlm.patch_labels import BACKGROUND, IGNORED, PatchLabeller, PatchLabels
 
 N_PREFIX = 1 + GRID * GRID  # begin-of-sequence and the visual tokens
+STILL = ("captions", "easy")  # phases in which the tower does not move
 EASY_KINDS = ("one tile", "non-relational", "read", "in row")
 AUXILIARY_WEIGHTS = {"object": 1.0, "row": 0.3, "column": 0.3, "present": 0.3, "nearest": 0.15, "furthest": 0.15}
 TOWER_SHARES = {"easy_vqa": 5, "sort_of_clevr": 4, "digit_grids": 3}  # of the images while the tower trains alone
@@ -39,6 +41,7 @@ CHECKPOINT_EVERY = 100
 EVALUATE_EVERY = 400
 
 Captions = Callable[[Scene], list[tuple[str, str]]]
+Relations = Callable[[Scene, np.random.RandomState], list[tuple[str, str]]]
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ class PatchHeads(nn.Module):
 
     def __init__(self, width: int, n_classes: int) -> None:
         super().__init__()
-        sizes = {name: n_classes for name in AUXILIARY_WEIGHTS} | {"row": GRID, "column": GRID}
+        sizes = dict.fromkeys(AUXILIARY_WEIGHTS, n_classes) | {"row": GRID, "column": GRID}
         self.heads = nn.ModuleDict({name: nn.Linear(width, size) for name, size in sizes.items()})
 
     def loss(self, hidden_BND: torch.Tensor, pooled_BD: torch.Tensor, labels: PatchLabels) -> torch.Tensor:
@@ -124,7 +127,8 @@ class PatchHeads(nn.Module):
 
 
 def _plain_attention(module, query, key, value, attention_mask, scaling=None, **kwargs):
-    """Attention by two products: for these short sequences its backward is twice as fast on a CPU as the fused one's."""
+    """Attention by two products: for these short sequences its backward is twice as fast on a CPU as the fused
+    one's."""
     scores = query * scaling @ key.transpose(-1, -2)
     scores = scores if attention_mask is None else scores + attention_mask
     # Outside autocast, so that the softmax stays in the narrow type and moves half the memory.
@@ -139,8 +143,14 @@ AttentionInterface.register("grip_plain", _plain_attention)
 class Pretraining:
     """Model, data and optimizer of one training of the embedded VLM."""
 
-    def __init__(self, config: PretrainConfig, splits: dict[str, Split], captions: dict[str, Captions]) -> None:
-        self.config, self.splits, self.captions = config, splits, captions
+    def __init__(
+        self,
+        config: PretrainConfig,
+        splits: dict[str, Split],
+        captions: dict[str, Captions],
+        relations: dict[str, Relations],
+    ) -> None:
+        self.config, self.splits, self.captions, self.relations = config, splits, captions, relations
         self.asked = {name: _by_image(split) for name, split in splits.items()}
         scenes = [scene for split in splits.values() for scene in split.scenes]
         self.labeller = PatchLabeller(scenes, GRID, PATCH)
@@ -175,11 +185,11 @@ class Pretraining:
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate * self._rate(step)
         with torch.autocast("cpu", torch.bfloat16):
-            with torch.set_grad_enabled(phase in ("vision", "all")):
+            with torch.set_grad_enabled(phase not in STILL):
                 hidden_BND, pooled_BD = self.vision(pixels_BCHW)
             row = {}
             loss = torch.zeros(())
-            if phase in ("vision", "all"):
+            if phase not in STILL:
                 auxiliary = self.heads.loss(hidden_BND, pooled_BD, self.labeller(scenes))
                 row["auxiliary_loss"] = auxiliary.item()
                 loss = auxiliary if phase == "vision" else config.auxiliary_weight * auxiliary
@@ -195,10 +205,9 @@ class Pretraining:
         return row
 
     def phase(self, step: int) -> str:
-        """What a step trains: "vision" (the tower on auxiliary targets), "captions", "easy" (the rest), "all"."""
-        config = self.config
-        ends = np.cumsum([config.vision_steps, config.caption_steps, config.easy_steps])
-        return ("vision", "captions", "easy", "all")[int(np.searchsorted(ends, step))]
+        """What a step trains, see `Phase`."""
+        ends = np.cumsum([phase.steps for phase in self.config.phases])
+        return self.config.phases[int(np.searchsorted(ends, step))].name
 
     def vision(self, pixels_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Patches before the projector (B, N, D) and the CLS token (B, D)."""
@@ -257,8 +266,11 @@ class Pretraining:
         return scenes, _pixels(images), groups
 
     def _questions(self, name: str, image_id: int, phase: str, random: np.random.RandomState) -> list[tuple[str, str]]:
+        scene = self.splits[name].scenes[image_id]
         if phase == "captions":
-            return self.captions[name](self.splits[name].scenes[image_id])
+            return self.captions[name](scene)
+        if phase == "relations":
+            return self.relations[name](scene, random)
         asked = [e for e in self.asked[name][image_id] if phase != "easy" or e.kind in EASY_KINDS]
         chosen = random.permutation(len(asked))[: self.config.questions_per_image]
         return [(asked[i].question, asked[i].answer) for i in chosen]
@@ -266,8 +278,8 @@ class Pretraining:
     def _rate(self, step: int) -> float:
         """Warm-up, then a cosine, once for the tower's own phase and once for the rest."""
         config = self.config
-        start = 0 if step <= config.vision_steps else config.vision_steps
-        length = config.vision_steps if start == 0 else config.steps - config.vision_steps
+        alone = config.phases[0].steps
+        start, length = (0, alone) if step <= alone else (alone, config.steps - alone)
         cosine = 0.5 * (1 + math.cos(math.pi * (step - start) / length))
         return min(1.0, (step - start) / WARMUP_STEPS) * (MIN_RATE + (1 - MIN_RATE) * cosine)
 
@@ -285,11 +297,12 @@ def pretrain(
     train: dict[str, Split],
     validation: dict[str, Split],
     captions: dict[str, Captions],
+    relations: dict[str, Relations],
     run: RunFolder,
     output: Path,
 ) -> None:
     """Train the embedded VLM and save it with its processor in `output`; resumes from the run folder's checkpoint."""
-    training = Pretraining(config, train, captions)
+    training = Pretraining(config, train, captions, relations)
     path = run.checkpoints / "pretrain.pt"
     start = _restore(path, training)
     run.drop_metrics_after(start)

@@ -35,7 +35,7 @@ def padded(context: Context, extra: int) -> Context:
         visual_slot_BN=F.pad(context.visual_slot_BN + extra, (0, extra)),
         question_BLD=F.pad(context.question_BLD, (0, 0, 0, extra), value=50.0),
         question_mask_BL=F.pad(context.question_mask_BL, (0, extra)),
-        input_ids_BT=F.pad(context.input_ids_BT, left),
+        input_ids_BT=F.pad(context.input_ids_BT, left, value=3),
         attention_mask_BT=F.pad(context.attention_mask_BT, left),
         positions_PBT=F.pad(context.positions_PBT, left),
     )

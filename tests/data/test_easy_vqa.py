@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from grip_core.data import easy_vqa
+from grip_core.data.examples import Scene, Split
 
 PLACES = ("top-left", "top-right", "bottom-left", "bottom-right")
 NEGATIONS = {"no", "not"}
@@ -27,15 +28,19 @@ def published():
     return ids, asked
 
 
-def _tiles(image: np.ndarray) -> list[np.ndarray]:
-    return [image[top : top + 64, left : left + 64] for top in (4, 76) for left in (4, 76)]
+def _tiles(split: Split, scene: Scene) -> list[tuple[np.ndarray, int, int]]:
+    """Each tile's pixels, top and left, in the order of PLACES."""
+    image = split.image(scene.image_id)
+    tiles = [(image[top : top + 64, left : left + 64], top, left) for _, top, left in scene.layout]
+    assert [PLACES[2 * (top >= 72) + (left >= 72)] for _, top, left in tiles] == list(PLACES)
+    return tiles
 
 
 @pytest.fixture(scope="module")
 def sheets(build, published):
-    """The package's image ids of every sheet's tiles, and the split."""
+    """The split, and the package's image ids of every sheet's tiles."""
     split, (ids, _) = build(easy_vqa.NAME, "test"), published
-    return split, [[ids[tile.tobytes()] for tile in _tiles(split.image(scene.image_id))] for scene in split.scenes]
+    return split, [[ids[tile.tobytes()] for tile, _, _ in _tiles(split, scene)] for scene in split.scenes]
 
 
 def test_questions_about_one_tile_are_the_packages_own(sheets, published):
@@ -85,8 +90,7 @@ def test_boxes_hold_the_whole_shape(sheets):
     """Outside its box a tile is nearly its plain ground."""
     split, _ = sheets
     for scene in split.scenes:
-        for tile, item, place in zip(_tiles(split.image(scene.image_id)), scene.objects, range(4), strict=True):
-            top, left = (4, 76)[place // 2], (4, 76)[place % 2]
+        for (tile, top, left), item in zip(_tiles(split, scene), scene.objects, strict=True):
             outside = np.ones(tile.shape[:2], bool)
             outside[item.box[0] - top : item.box[2] - top, item.box[1] - left : item.box[3] - left] = False
             difference = np.abs(tile[outside].astype(int) - tile[0, 0].astype(int))

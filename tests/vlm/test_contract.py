@@ -80,6 +80,7 @@ def test_a_context_holds_the_question_and_the_slots(family):
         inputs = family.stock_inputs(family.images[row], question)
         real = context.attention_mask_BT[row]
         assert context.input_ids_BT[row][real].tolist() == inputs["input_ids"][0].tolist()
+        assert not context.positions_PBT[:, row, real][:, 0].any()  # counted from the first real token
         own = family.vlm.embed(torch.tensor(tokenizer(question, add_special_tokens=False).input_ids))
         torch.testing.assert_close(context.question_BLD[row][context.question_mask_BL[row]], own)
         slots = context.visual_slot_BN[row][context.visual_mask_BN[row]]

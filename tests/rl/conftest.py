@@ -1,0 +1,88 @@
+"""A tiny world to train in: random images of a random LLaVA, cached features, a short configuration."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from grip_core.config import BudgetConfig, FilterConfig, GrpoConfig, ScorerConfig
+from grip_core.policy.scorer import Scorer
+from grip_core.rl.validation import Validation
+from grip_core.rl.warmup import build_scorer
+from grip_core.vlm.features import FeatureStore
+from tests.conftest import ANSWERS, QUESTIONS
+
+IMAGES = 6
+BUDGETS = BudgetConfig(schedule="log_uniform", low=1, high=12)
+
+
+@pytest.fixture(scope="session")
+def store(llava) -> FeatureStore:
+    return make_store(llava)
+
+
+@pytest.fixture
+def warmup_scorer() -> Scorer:
+    return make_scorer()
+
+
+@pytest.fixture
+def grpo() -> GrpoConfig:
+    return make_grpo()
+
+
+@pytest.fixture(scope="session")
+def validation(llava, store) -> Validation:
+    return Validation(llava.vlm, store, [1, 4])
+
+
+def make_store(llava) -> FeatureStore:
+    """Eighteen examples: every image with every question."""
+    random = np.random.RandomState(0)
+    features = llava.vlm.visual_features(
+        [random.randint(256, size=(144, 144, 3), dtype=np.uint8) for _ in range(IMAGES)]
+    )
+    rows = [
+        {"image_row": image, "question": QUESTIONS[i], "answer": ANSWERS[i], "benchmark": f"b{i}"}
+        for image in range(IMAGES)
+        for i in range(len(QUESTIONS))
+    ]
+    table = pd.DataFrame(rows).assign(source=0, full_correct=True, blind_correct=False)
+    table.loc[0, "full_correct"] = False
+    table.loc[1, "blind_correct"] = True
+    return FeatureStore(
+        table,
+        [features.visual_BND.numpy()],
+        [features.encoder_attention_BN.numpy()],
+        features.grid_BN2[0].numpy(),
+    )
+
+
+def make_scorer() -> Scorer:
+    """A scorer whose head is not zero, as a warmed-up one's."""
+    scorer = build_scorer(ScorerConfig(width=16, layers=1, heads=2), 32, seed=0)
+    scorer.score.weight.data = torch.linspace(-0.5, 0.5, 16)[None].clone()
+    return scorer.eval()
+
+
+def make_grpo() -> GrpoConfig:
+    return GrpoConfig(
+        seeds=[0],
+        steps=8,
+        prompts_per_step=4,
+        group_size=3,
+        num_iterations=1,
+        learning_rate=0.01,
+        beta=0.05,
+        epsilon=0.2,
+        max_grad_norm=1.0,
+        scale_rewards="group",
+        min_std=0.0,
+        reward="log_prob",
+        filter=FilterConfig(answered_without_image=False, failed_with_all_tokens=False),
+        evaluate_every=4,
+        validation_questions=6,
+        checkpoint_every=2,
+    )
