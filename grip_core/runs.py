@@ -29,8 +29,7 @@ PACKAGES = ("torch", "transformers", "trl", "accelerate", "datasets", "numpy", "
 
 
 class RunFolder:
-    """A run's files. Opening a folder whose `config.json` differs from `config` empties it: its numbers are another
-    run's."""
+    """A run's files. Opening a folder whose `config.json` is another run's empties it."""
 
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
         self.path = path

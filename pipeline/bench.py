@@ -18,6 +18,7 @@ from transformers import PrinterCallback, TrainerCallback
 
 from grip_core.baselines import registry
 from grip_core.config import BudgetConfig, Params
+from grip_core.evaluation.evaluate import Selector
 from grip_core.evaluation.policy import PolicySelector
 from grip_core.policy.plackett_luce import PlackettLuce
 from grip_core.policy.scorer import Scorer
@@ -160,7 +161,7 @@ def evaluation_table(params: Params, vlm: FrozenVLM, store: FeatureStore, warmup
     table.add_column("selection only", justify="right")
     index = np.arange(min(EVALUATED, len(store)))
     budgets = [k for k in params.evaluate.budgets if k < store.n_visual]
-    selectors = {name: registry.create(name, vlm, 0) for name in params.evaluate.baselines}
+    selectors: dict[str, Selector] = {name: registry.create(name, vlm, 0) for name in params.evaluate.baselines}
     selectors["scorer"] = PolicySelector(warmup)
     for name, selector in selectors.items():
         context = store.context(vlm, index)

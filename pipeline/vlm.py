@@ -12,7 +12,7 @@ from pipeline.stage import PREPARED, PRETRAIN, VLM, run
 
 def main(params: Params) -> None:
     """Run the stage."""
-    names = params.data.benchmarks
+    names: list[str] = list(params.data.benchmarks)
     folders = {split: {name: PREPARED / name / split for name in names} for split in ("train", "validation")}
     splits = {
         split: {name: load_split(folder, BENCHMARKS[name].render) for name, folder in by_name.items()}

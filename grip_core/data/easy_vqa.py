@@ -127,9 +127,11 @@ def _scene(
         # The ground is plain: whatever differs much from the corner pixel is the shape.
         pixels = sprites[sprite].astype(np.int16)
         rows, columns = np.nonzero(np.abs(pixels - pixels[0, 0]).max(-1) > 40)
-        box = (top + rows.min(), left + columns.min(), top + rows.max() + 1, left + columns.max() + 1)
+        first_row, last_row = int(rows.min()), int(rows.max())
+        first_column, last_column = int(columns.min()), int(columns.max())
+        box = (top + first_row, left + first_column, top + last_row + 1, left + last_column + 1)
         label = f"{tile.value(COLORS)} {tile.value(SHAPES)}"
-        objects.append(SceneObject(label=label, box=tuple(int(edge) for edge in box)))
+        objects.append(SceneObject(label=label, box=box))
     return Scene(image_id=image_id, source=tuple(int(i) for i in source), layout=tuple(layout), objects=tuple(objects))
 
 

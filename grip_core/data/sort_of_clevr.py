@@ -57,8 +57,7 @@ def build(split: str, n_images: int, questions_per_image: int, random: np.random
 
 
 def render(scene: Scene, sprites: np.ndarray) -> np.ndarray:
-    """The scene, uint8 (IMAGE_SIZE, IMAGE_SIZE, 3), by integer arithmetic. `sprites` is unused: the shapes are
-    drawn."""
+    """The scene, uint8 (IMAGE_SIZE, IMAGE_SIZE, 3), by integer arithmetic; shapes are drawn, without `sprites`."""
     image = np.full((IMAGE_SIZE, IMAGE_SIZE, 3), GROUND, np.uint8)
     offsets = np.arange(-HALF, HALF)
     # Pixel centers lie at half-integers; doubling keeps the circle's test in integers.

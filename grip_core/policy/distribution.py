@@ -6,7 +6,7 @@ selections are padded at the right to K, and `mask_BK` says which picks are real
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 
@@ -28,7 +28,7 @@ class SelectionDistribution(Protocol):
         """Entropy of each pick's own distribution along the given selections, (B, G, K); 0 where padded."""
         ...
 
-    def kl(self, other: SelectionDistribution, selection_BGK: torch.Tensor) -> torch.Tensor:
+    def kl(self, other: Self, selection_BGK: torch.Tensor) -> torch.Tensor:
         """KL(self || other) of each pick's own distribution along the given selections, (B, G, K); 0 where padded."""
         ...
 

@@ -1,11 +1,12 @@
-"""Plackett-Luce: tokens are picked one after another, each with probability proportional to exp(score) among those
-left.
+"""Plackett-Luce: tokens are picked in turn, each with probability proportional to exp(score) among those left.
 
 This is the Markov decision process of the method: the state is what is already kept, the action the next token. A
 sample is the first k of argsort(score + Gumbel noise) (Yellott 1977; Kool et al. 2019).
 """
 
 from __future__ import annotations
+
+from typing import Self
 
 import torch
 
@@ -51,7 +52,7 @@ class PlackettLuce(SelectionDistribution):
         log_z_BGK = self._log_sum(self.scores_BN, selection_BGK)
         return self._masked(log_z_BGK - self._mean(self.scores_BN, selection_BGK, log_z_BGK))
 
-    def kl(self, other: PlackettLuce, selection_BGK: torch.Tensor) -> torch.Tensor:
+    def kl(self, other: Self, selection_BGK: torch.Tensor) -> torch.Tensor:
         """A path estimate, as `entropy`: its expectation over orders sampled from `self` is KL(self || other)."""
         log_z_BGK = self._log_sum(self.scores_BN, selection_BGK)
         other_log_z_BGK = self._log_sum(other.scores_BN, selection_BGK)

@@ -89,7 +89,7 @@ class SelectionTrainer(GRPOTrainer):
     ) -> None:
         self.grip = config
         self.plan, self.vlm, self.store, self.seed = plan, vlm, store, seed
-        self.rollout: Rollout | None = None
+        self.rollout: Rollout
         self.stopwatch = Stopwatch()
         # Copied before TRL sees the policy: its __init__ patches `forward` with a closure over the live model.
         reference = copy.deepcopy(reference).eval().requires_grad_(False)

@@ -48,8 +48,7 @@ def warm_up(
     run: RunFolder,
     on_step: Callable[[int, dict[str, float]], None] = lambda step, row: None,
 ) -> Scorer:
-    """Train `scorer` in place and save it in the run folder; resumes from the folder's checkpoint with the same
-    numbers."""
+    """Train `scorer` in place and save it in the run folder; resumes from the folder's checkpoint."""
     optimizer = torch.optim.AdamW(scorer.parameters(), lr=config.learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
     state = {"scorer": scorer, "optimizer": optimizer, "schedule": schedule}

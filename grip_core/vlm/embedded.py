@@ -46,8 +46,7 @@ def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
 
 
 def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
-    """LLaVA's processor for IMAGE_SIZE pixels. The PIL image processor is named outright: torchvision's rounds
-    otherwise."""
+    """LLaVA's processor for IMAGE_SIZE pixels. PIL's image processor, for torchvision's rounds otherwise."""
     image_processor = CLIPImageProcessorPil(
         do_resize=True,
         size={"height": IMAGE_SIZE, "width": IMAGE_SIZE},
@@ -66,8 +65,7 @@ def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
 
 
 def build_model(vocabulary_size: int, image_token_id: int, *, width: int, vision_layers: int, text_layers: int):
-    """An untrained LlavaForConditionalGeneration of hidden size `width`; positions of the patches start as 2-D
-    sin-cos."""
+    """An untrained LlavaForConditionalGeneration of size `width`; patches' positions start as sines and cosines."""
     vision = CLIPVisionConfig(
         hidden_size=width,
         intermediate_size=2 * width,
@@ -110,8 +108,7 @@ def build_model(vocabulary_size: int, image_token_id: int, *, width: int, vision
 
 
 def sincos_positions(grid: int, width: int) -> torch.Tensor:
-    """2-D sine-cosine positions, (grid * grid, width), as in MAE (He et al. 2022): half the width for rows, half for
-    columns."""
+    """2-D sine-cosine positions, (grid * grid, width), half for rows and half for columns (MAE, He et al. 2022)."""
     quarter = width // 4
     frequencies = 1.0 / 100.0 ** (torch.arange(quarter) / quarter)
     angles = torch.arange(grid)[:, None] * frequencies
