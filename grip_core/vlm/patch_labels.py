@@ -50,7 +50,8 @@ class PatchLabeller:
             targets = np.array([self._targets(item) for item in scene.objects])
             fields[:, b, shown] = targets[owner[shown]].T
             present[b, targets[:, 0]] = 1.0
-        return PatchLabels(*fields, present)
+        object_BN, row_BN, column_BN, nearest_BN, furthest_BN = fields
+        return PatchLabels(object_BN, row_BN, column_BN, nearest_BN, furthest_BN, present)
 
     def _targets(self, item) -> tuple[int, int, int, int, int]:
         top, left, bottom, right = item.box
