@@ -15,6 +15,8 @@ from grip_core.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULTS = yaml.safe_load((ROOT / "params.yaml").read_text())
+WIDTH, HIGH = DEFAULTS["scorer"]["width"], DEFAULTS["budgets"]["high"]
+EVERY = DEFAULTS["grpo"]["checkpoint_every"]
 MISSING = object()
 
 
@@ -74,12 +76,12 @@ def test_defaults_are_valid():
             ["mnist"],
             "data.benchmarks[0]: input should be 'easy_vqa', 'sort_of_clevr' or 'digit_grids', but got 'mnist'",
         ),
-        ("scorer.heads", 5, "scorer: heads must divide width, but got heads=5 and width=64"),
-        ("budgets.low", 100, "budgets: low must be at most high, but got low=100 and high=36"),
+        ("scorer.heads", 5, f"scorer: heads must divide width, but got heads=5 and width={WIDTH}"),
+        ("budgets.low", 100, f"budgets: low must be at most high, but got low=100 and high={HIGH}"),
         (
             "grpo.num_iterations",
             7,
-            "grpo: checkpoint_every must be a multiple of num_iterations=7, but got checkpoint_every=100",
+            f"grpo: checkpoint_every must be a multiple of num_iterations=7, but got checkpoint_every={EVERY}",
         ),
     ],
 )
