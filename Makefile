@@ -30,6 +30,7 @@ help: ## List the targets
 install: $(STAMP) ## Make the environment (the other targets do so themselves)
 
 repro: $(STAMP) ## Run whatever of the pipeline has changed, and print where the report is
+	python -m pipeline.check
 	dvc repro
 	@echo "Report: $(abspath $(REPORT))"
 
@@ -73,7 +74,7 @@ clean: ## Remove the environment and tools' caches; the pipeline's outputs and D
 
 $(STAMP): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "Python 3.11 or newer is needed, but got $$($(PYTHON) --version): make PYTHON=python3.11" >&2; exit 2; }
+	  { echo "Python 3.11 or newer is needed, but got $$($(PYTHON) --version): make install PYTHON=python3.11" >&2; exit 2; }
 	@$(PYTHON) -c 'import venv, ensurepip' || \
 	  { echo "$(PYTHON) cannot make environments; on Debian and Ubuntu install python3-venv" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -37,6 +37,9 @@ class Section(BaseModel):
     """A section of params.yaml: complete, immutable, nothing unknown."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+AnySection = TypeVar("AnySection", bound=Section)
 
 
 class PerSplit(Section):
@@ -113,6 +116,12 @@ class FeaturesConfig(Section):
     questions_per_image: Count
     batch_size: Count
 
+    @model_validator(mode="after")
+    def _several_test_images(self):
+        if self.images.test < 2:
+            raise ValueError(f"images.test must be at least 2, which an interval needs, but got {self.images.test}")
+        return self
+
 
 class ScorerConfig(Section):
     """The scorer's shape."""
@@ -174,13 +183,16 @@ class GrpoConfig(Section):
     num_iterations: Count
     """mu: updates per rollout."""
     learning_rate: Rate
+    lr_schedule: Literal["constant", "linear", "cosine"]
+    """After the warm-up of `lr_warmup_steps`."""
+    lr_warmup_steps: Annotated[int, Field(ge=0)]
     beta: NonNegative
     """Weight of the KL to the warm-up reference."""
     epsilon: Annotated[float, Field(gt=0.0, lt=1.0)]
     max_grad_norm: Annotated[float, Field(gt=0.0)]
     scale_rewards: Literal["group", "batch", "none"]
     min_std: NonNegative
-    """A group whose reward std is below this is dead: its advantages are zero."""
+    """A group whose reward std is at most this is dead: its advantages are zero."""
     reward: Literal["log_prob", "correct"]
     filter: FilterConfig
     evaluate_every: Count
@@ -233,33 +245,65 @@ class Params(Section):
     evaluate: EvaluateConfig
     report: ReportConfig
 
+    @model_validator(mode="after")
+    def _no_more_than_there_is(self):
+        for name in ("train", "validation", "test"):
+            used, made = getattr(self.features.images, name), getattr(self.data.images, name)
+            if used > made:
+                raise ValueError(f"features.images.{name} must be at most data.images.{name}={made}, but got {used}")
+            asked = getattr(self.data.questions_per_image, name)
+            if self.features.questions_per_image > asked:
+                raise ValueError(
+                    f"features.questions_per_image must be at most data.questions_per_image.{name}={asked}, but got "
+                    f"{self.features.questions_per_image}"
+                )
+        held_out = self.features.images.validation * self.features.questions_per_image
+        if self.grpo.validation_questions > held_out:
+            raise ValueError(
+                f"grpo.validation_questions must be at most the {held_out} validation questions a benchmark has in "
+                f"features, but got {self.grpo.validation_questions}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _example_is_evaluated(self):
+        if self.report.example_budget not in self.evaluate.budgets:
+            raise ValueError(
+                f"report.example_budget must be one of evaluate.budgets {self.evaluate.budgets}, but got "
+                f"{self.report.example_budget}"
+            )
+        return self
+
 
 def load(path: Path = Path("params.yaml")) -> Params:
     """Read and check a params file. Raises UserError, one line a mistake, on anything the schema refuses."""
+    return parse(Params, read_yaml(path), str(path))
+
+
+def read_yaml(path: Path) -> Any:
+    """A file's content, unchecked. Raises UserError if it is not there or not YAML."""
     try:
-        raw = yaml.safe_load(path.read_bytes())
+        return yaml.safe_load(path.read_bytes())
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; run from the repository's root") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    return parse(raw, str(path))
 
 
-def parse(raw: Any, source: str) -> Params:
-    """Check settings that are already read; `source` names them in messages."""
+def parse(schema: type[AnySection], raw: Any, source: str) -> AnySection:
+    """Check settings that are already read; `source` names them in messages. Raises UserError, one line a mistake."""
     try:
-        return Params.model_validate(raw)
+        return schema.model_validate(raw)
     except ValidationError as error:
-        raise UserError("\n".join(_line(source, item) for item in error.errors())) from None
+        raise UserError("\n".join(_line(schema, source, item) for item in error.errors())) from None
 
 
 def check_budgets(params: Params, n_visual: int) -> None:
     """Raise UserError if any budget is larger than the number of visual tokens."""
     budgets = {
         "budgets.high": params.budgets.high,
-        "report.example_budget": params.report.example_budget,
         **{f"evaluate.budgets[{i}]": k for i, k in enumerate(params.evaluate.budgets)},
     }
     for key, k in budgets.items():
@@ -269,22 +313,22 @@ def check_budgets(params: Params, n_visual: int) -> None:
             )
 
 
-def _line(source: str, item: Any) -> str:
+def _line(schema: type[Section], source: str, item: Any) -> str:
     location, value = item["loc"], item["input"]
     if item["type"] == "extra_forbidden":
-        known = _known_keys(location[:-1])
+        known = _known_keys(schema, location[:-1])
         close = get_close_matches(str(location[-1]), known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
         return f"{source}: {_key(location)} is not a known key, but got {value!r} for it; {hint}"
     if item["type"] == "missing":
         return f"{source}: {_key(location)} is missing; every key must be given"
     if item["type"] == "model_type":
-        known = _known_keys(location)
+        known = _known_keys(schema, location)
         return f"{source}: {_key(location)} must hold the keys {', '.join(known)}, but got {value!r}"
     message = item["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     if item["type"] == "value_error":  # the schema's own rules name the values themselves
-        return f"{source}: {_key(location)}: {message}"
+        return ": ".join([source, *([_key(location)] if location else []), message])
     return f"{source}: {_key(location)}: {message}, but got {value!r}{_hint(item['type'], value)}"
 
 
@@ -303,8 +347,8 @@ def _key(location: tuple[Any, ...]) -> str:
     return "".join(parts).removeprefix(".") or "(top level)"
 
 
-def _known_keys(location: tuple[Any, ...]) -> list[str]:
-    section: Any = Params
+def _known_keys(schema: type[Section], location: tuple[Any, ...]) -> list[str]:
+    section: Any = schema
     for part in location:
         # A number is a place in a list of sections.
         section = get_args(section)[0] if isinstance(part, int) else section.model_fields[part].annotation

@@ -3,8 +3,8 @@
 config.json        what the run was asked to do, and the hashes of what it read
 environment.json   versions, machine, git commit
 metrics.jsonl      one JSON object a line, each with "step"; the same for a resumed run as for an uninterrupted one
-status.json        running or finished, and the last step
-timing.json        wall time by part (kept apart from the metrics, for it is never the same twice)
+status.json        running or finished, and the step of the last checkpoint
+timing.json        wall time by part since the last start (kept apart from the metrics, for it is never the same twice)
 checkpoints/       while it runs
 scorer/            the trained scorer, once finished
 """
@@ -23,13 +23,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from grip_core.errors import UserError
 from grip_core.files import write_text
 
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "datasets", "numpy", "pandas", "tokenizers", "scikit-learn")
+OURS = ("grip_core", "pipeline", "studies")
 
 
 class RunFolder:
-    """A run's files. Opening a folder whose `config.json` is another run's empties it."""
+    """A run's files. Opening a folder whose `config.json` is another run's empties it.
+
+    Raises UserError if the folder holds files but no run.
+    """
 
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
         self.path = path
@@ -37,13 +42,17 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.scorer = path / "scorer"
         text = json.dumps(config, indent=1, sort_keys=True, default=str)
-        if path.exists() and _read(path / "config.json") != text:
+        found = _read(path / "config.json")
+        if found is None and path.exists() and any(path.iterdir()):
+            raise UserError(f"{path} holds files but no run; a run needs a folder of its own, so name another one")
+        if found is not None and found != text:
             shutil.rmtree(path)
+        if self.finished:
+            return
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         write_text(path / "config.json", text)
         write_text(path / "environment.json", json.dumps(environment(), indent=1))
-        if not self.finished:
-            self.set_status("running", 0)
+        self.set_status("running", 0)
 
     @property
     def finished(self) -> bool:
@@ -71,31 +80,30 @@ class RunFolder:
     def finish(self, step: int, timing: dict[str, float]) -> None:
         """Mark the run finished; its checkpoints have served."""
         write_text(self.path / "timing.json", json.dumps(timing, indent=1))
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
         self.set_status("finished", step)
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
 
 
 def environment() -> dict[str, Any]:
     """Versions, machine and commit, for provenance."""
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False)
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": _processor(),
         "cpus": os.cpu_count(),
-        "git_commit": git.stdout.strip() or None,
-        "git_dirty": bool(dirty.stdout.strip()),
-        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "git_commit": _git("rev-parse", "HEAD") or None,
+        "git_dirty": bool(_git("status", "--porcelain", "-uno")),
+        "packages": _versions(),
     }
 
 
 def code_fingerprint() -> str:
-    """Hash of every grip_core module loaded so far: numbers of another version of the code are another run's."""
-    digest = hashlib.sha256()
+    """Hash of every module of ours loaded so far and of the packages' versions: numbers of other code are another
+    run's."""
+    digest = hashlib.sha256(json.dumps(_versions()).encode())
     for name in sorted(sys.modules):
         file = getattr(sys.modules[name], "__file__", None)
-        if name.split(".")[0] == "grip_core" and file:
+        if name.split(".")[0] in OURS and file:
             digest.update(name.encode() + Path(file).read_bytes())
     return digest.hexdigest()
 
@@ -106,6 +114,18 @@ def hash_files(paths: Iterable[Path]) -> str:
     for path in sorted(paths):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in PACKAGES}
+
+
+def _git(*arguments: str) -> str:
+    """What git says; nothing where there is no git or no repository."""
+    try:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
+    except FileNotFoundError:
+        return ""
 
 
 def _processor() -> str:

@@ -10,21 +10,19 @@ import pandas as pd
 from grip_core.config import Params
 from grip_core.evaluation.curves import read_curves
 from grip_core.evaluation.headline import headline, headline_differences
-from grip_core.evaluation.tables import accuracy_table, interval_table, pareto_table
+from grip_core.evaluation.tables import accuracy_table, interval_table
 from grip_core.files import write_text
 from pipeline.stage import EVALUATION, RESULTS, WARMUP, run, train_run
 
 
 def aggregate(rows: pd.DataFrame, curves: pd.DataFrame, share: float, confidence: float) -> dict[str, str]:
     """Texts of the result files by name."""
-    table = interval_table(rows, confidence)
     differences = headline_differences(rows, share, confidence)
     numbers = headline(rows, differences, share, confidence)
     frames = {
         "accuracy.csv": accuracy_table(rows),
-        "table.csv": table,
+        "table.csv": interval_table(rows, confidence),
         "differences.csv": differences,
-        "pareto.csv": pareto_table(table),
         "curves.csv": curves,
     }
     texts = {name: frame.to_csv(index=False, float_format="%.6g") for name, frame in frames.items()}

@@ -24,7 +24,7 @@ from grip_core.policy.plackett_luce import PlackettLuce
 from grip_core.policy.scorer import Scorer
 from grip_core.rl.grpo import SelectionTrainer
 from grip_core.rl.scoring import ROWS_PER_FORWARD
-from grip_core.rl.train import build_trainer
+from grip_core.rl.train import Task, build_trainer
 from grip_core.seeds import torch_generator
 from grip_core.vlm.assemble import Assembled, assemble
 from grip_core.vlm.context import Context, Selection
@@ -32,6 +32,7 @@ from grip_core.vlm.features import FeatureStore, load_store
 from grip_core.vlm.frozen import FrozenVLM
 from grip_core.vlm.load import load_vlm
 from pipeline.stage import FEATURES, WARMUP, run
+from pipeline.training import load_scorer
 
 BUDGETS = (1, 2, 4, 8, 16, 32, 64)
 STEPS = 12
@@ -111,7 +112,7 @@ def one_at_a_time(vlm: FrozenVLM, context: Context, k: int, group: int) -> float
     return (time.perf_counter() - start) / ALONE
 
 
-def step_table(params: Params, vlm: FrozenVLM, store: FeatureStore, warmup: Scorer) -> Table:
+def step_table(params: Params, task: Task) -> Table:
     """One row a budget: the step's parts and ratios."""
     table = Table(
         title=f"GRPO step, B = {params.grpo.prompts_per_step}, G = {params.grpo.group_size}, mu = 1 (medians)"
@@ -129,11 +130,11 @@ def step_table(params: Params, vlm: FrozenVLM, store: FeatureStore, warmup: Scor
     ):
         table.add_column(name, justify="right")
     gains = []
-    for k in BUDGETS:
+    for k in (k for k in BUDGETS if k <= task.store.n_visual):
         settings = params.grpo.model_copy(update={"steps": STEPS, "num_iterations": 1, "checkpoint_every": STEPS * 10})
         budgets = BudgetConfig(schedule="uniform", low=k, high=k)
         with tempfile.TemporaryDirectory() as folder:
-            trainer = build_trainer(settings, budgets, 0, warmup, vlm, store, Path(folder))
+            trainer = build_trainer(settings, budgets, 0, task, Path(folder))
             trainer.remove_callback(PrinterCallback)
             timer = StepTimer(trainer)
             trainer.add_callback(timer)
@@ -145,7 +146,7 @@ def step_table(params: Params, vlm: FrozenVLM, store: FeatureStore, warmup: Scor
         step, bare = float(np.median(timer.steps[DISCARDED:])), float(np.median(timer.floors[DISCARDED:]))
         update = median["step"] - median["rollout"] - median["vlm_forward"]
         rows = params.grpo.prompts_per_step * params.grpo.group_size
-        alone = one_at_a_time(vlm, trainer.rollout.context, k, params.grpo.group_size) * rows
+        alone = one_at_a_time(task.vlm, trainer.rollout.context, k, params.grpo.group_size) * rows
         gains.append(alone / median["vlm_forward"])
         numbers = (step, median["rollout"], median["vlm_forward"], update, step - median["step"], bare)
         table.add_row(str(k), *(f"{x:.3f}" for x in numbers), f"{step / bare:.2f}", f"{gains[-1]:.1f}")
@@ -179,11 +180,11 @@ def evaluation_table(params: Params, vlm: FrozenVLM, store: FeatureStore, warmup
 def main(params: Params) -> None:
     """Measure and print."""
     vlm = load_vlm(params.vlm.path, params.vlm.positions)
-    warmup = Scorer.from_pretrained(WARMUP / "scorer")
     train, test = (load_store(FEATURES, params.data.benchmarks, split) for split in ("train", "test"))
+    warmup = load_scorer(WARMUP)
     console = Console()
     console.print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
-    console.print(step_table(params, vlm, train, warmup))
+    console.print(step_table(params, Task(vlm, train, warmup)))
     console.print(evaluation_table(params, vlm, test, warmup))
 
 

@@ -17,13 +17,13 @@ from grip_core.evaluation.names import GRIP, WARMUP
 from grip_core.evaluation.parts import evaluate_in_parts
 from grip_core.evaluation.policy import PolicySelector
 from grip_core.files import atomic_file
-from grip_core.policy.scorer import Scorer
 from grip_core.runs import code_fingerprint, hash_files
 from grip_core.vlm.features import load_store
 from grip_core.vlm.frozen import FrozenVLM
 from grip_core.vlm.load import load_vlm
 from pipeline.stage import EVALUATION, FEATURES, run, train_run
 from pipeline.stage import WARMUP as WARMUP_RUN
+from pipeline.training import load_scorer
 
 RANDOM = "random"
 
@@ -39,8 +39,8 @@ def baseline_methods(config: EvaluateConfig, vlm: FrozenVLM) -> list[Method]:
 
 def scorer_method(name: str, seed: int, folder: Path) -> Method:
     """The scorer of a finished run."""
-    path = folder / "scorer"
-    return Method(name, seed, PolicySelector(Scorer.from_pretrained(path)), hash_files(path.iterdir()))
+    scorer = load_scorer(folder)
+    return Method(name, seed, PolicySelector(scorer), hash_files((folder / "scorer").iterdir()))
 
 
 def evaluate_all(

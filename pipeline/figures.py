@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from grip_core.config import Params
 from grip_core.data.examples import load_split
 from grip_core.data.registry import BENCHMARKS
-from grip_core.errors import UserError
 from grip_core.evaluation.evaluate import FULL, NO_IMAGE
 from grip_core.evaluation.names import GRIP, benchmark_label, label
 from grip_core.figures.curves import curves
@@ -32,7 +31,7 @@ from grip_core.vlm.frozen import FrozenVLM
 from grip_core.vlm.load import load_vlm
 from pipeline.stage import EVALUATION, FEATURES, PREPARED, REPORT, RESULTS, run, train_run
 
-SHOWN = (GRIP, "encoder_attention", "random")
+SHOWN = (GRIP, "fastv", "encoder_attention", "random")
 """Methods whose keep maps are drawn, beside all tokens; those that were not evaluated are left out."""
 
 EXAMPLES_CAPTION = (
@@ -149,8 +148,6 @@ def main(params: Params) -> None:
     """Run the stage."""
     k = params.report.example_budget
     rows = pd.read_parquet(EVALUATION / "rows.parquet")
-    if k not in params.evaluate.budgets:
-        raise UserError(f"report.example_budget must be one of evaluate.budgets {params.evaluate.budgets}, but got {k}")
     vlm = load_vlm(params.vlm.path, params.vlm.positions)
     store = load_store(FEATURES, params.data.benchmarks, "test")
     examples = build_keep_maps(vlm, store, rows, choose_examples(rows, params.report.examples), k, PREPARED)
@@ -170,7 +167,7 @@ def main(params: Params) -> None:
         ),
     }
     environments = provenance(
-        {"params.yaml": Path("params.yaml"), "dvc.lock": Path("dvc.lock")},
+        {"params.yaml": Path("params.yaml")},
         PREPARED,
         Path(params.vlm.path),
         train_run(params.grpo.seeds[0]),

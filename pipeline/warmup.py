@@ -19,8 +19,6 @@ def main(params: Params) -> None:
         **inputs.fingerprint,
     }
     folder = RunFolder(WARMUP, config)
-    if folder.finished:
-        return
     scorer = build_scorer(params.scorer, inputs.train.visual[0].shape[2], params.warmup.seed)
     warm_up(params.warmup, params.budgets, scorer, inputs.vlm, inputs.train, inputs.validation, folder)
 

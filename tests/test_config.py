@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from grip_core.config import EMBEDDED_N, check_budgets, load, parse
+from grip_core.config import EMBEDDED_N, Params, check_budgets, load, parse
 from grip_core.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,11 +83,39 @@ def test_defaults_are_valid():
             7,
             f"grpo: checkpoint_every must be a multiple of num_iterations=7, but got checkpoint_every={EVERY}",
         ),
+        (
+            "features.images",
+            {"train": 1000, "validation": 101, "test": 100},
+            "features.images.validation must be at most data.images.validation=100, but got 101",
+        ),
+        (
+            "features.images",
+            {"train": 1000, "validation": 50, "test": 1},
+            "features: images.test must be at least 2, which an interval needs, but got 1",
+        ),
+        (
+            "features.questions_per_image",
+            5,
+            "features.questions_per_image must be at most data.questions_per_image.validation=4, but got 5",
+        ),
+        (
+            "grpo.validation_questions",
+            201,
+            (
+                "grpo.validation_questions must be at most the 200 validation questions a benchmark has in features, "
+                "but got 201"
+            ),
+        ),
+        (
+            "report.example_budget",
+            3,
+            "report.example_budget must be one of evaluate.budgets [1, 2, 4, 7, 14, 36, 72, 144], but got 3",
+        ),
     ],
 )
 def test_mistake_is_told_in_one_line(key, value, message):
     with pytest.raises(UserError) as caught:
-        parse(_changed(key, value), "params.yaml")
+        parse(Params, _changed(key, value), "params.yaml")
     assert str(caught.value) == f"params.yaml: {message}"
 
 
@@ -95,7 +123,7 @@ def test_every_mistake_has_its_line():
     raw = _changed("grpo.steps", 0)
     raw["scorer"]["layers"] = 0
     with pytest.raises(UserError) as caught:
-        parse(raw, "params.yaml")
+        parse(Params, raw, "params.yaml")
     assert [line.split(": ")[1] for line in str(caught.value).splitlines()] == ["scorer.layers", "grpo.steps"]
 
 
@@ -103,12 +131,11 @@ def test_every_mistake_has_its_line():
     ("key", "value", "name"),
     [
         ("budgets.high", 145, "budgets.high"),
-        ("evaluate.budgets", [1, 145], "evaluate.budgets[1]"),
-        ("report.example_budget", 145, "report.example_budget"),
+        ("evaluate.budgets", [7, 145], "evaluate.budgets[1]"),
     ],
 )
 def test_budget_above_number_of_tokens(key, value, name):
-    params = parse(_changed(key, value), "params.yaml")
+    params = parse(Params, _changed(key, value), "params.yaml")
     with pytest.raises(UserError) as caught:
         check_budgets(params, 144)
     expected = f"params.yaml: {name} must be at most the number of visual tokens (144), but got 145; lower it"

@@ -32,18 +32,20 @@ def evaluate_in_parts(
     `fingerprint` stands for what all methods share: the code, the VLM, the features. A part is read back instead of
     computed if it was written under the same fingerprint, method version and budgets.
     """
-    frames = []
+    frames: list[pd.DataFrame] = []
     for benchmark in store.table["benchmark"].unique():
         index = np.flatnonzero(store.table["benchmark"] == benchmark)
         paths = {method: folder / f"{benchmark}-{method.name}-{method.seed}.parquet" for method in methods}
         keys = {method: _key(fingerprint, method, budgets) for method in methods}
-        pending = [method for method in methods if read_part(paths[method], keys[method]) is None]
+        found = {method: read_part(paths[method], keys[method]) for method in methods}
+        parts = {method: part for method, part in found.items() if part is not None}
+        pending = [method for method in methods if method not in parts]
         if pending:
             rows = evaluate(vlm, store.subset(index), pending, budgets, batch_size, progress)
             for method in pending:
-                own = rows[(rows["method"] == method.name) & (rows["seed"] == method.seed)]
-                write_part(paths[method], own, keys[method])
-        frames += [pd.read_parquet(path) for path in paths.values()]
+                parts[method] = rows[(rows["method"] == method.name) & (rows["seed"] == method.seed)]
+                write_part(paths[method], parts[method], keys[method])
+        frames += [parts[method] for method in methods]
     return pd.concat(frames, ignore_index=True)
 
 

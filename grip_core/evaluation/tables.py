@@ -76,12 +76,6 @@ def difference_table(
     return pd.DataFrame(table)
 
 
-def pareto_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy averaged over benchmarks, a row a budget and a column a method, for `dvc plots`."""
-    mean = table[table["benchmark"] == MEAN]
-    return mean.pivot(index="k", columns="method", values="accuracy").reset_index().rename_axis(columns=None)
-
-
 def collect_scores(rows: pd.DataFrame, method: str, budgets: Sequence[int], benchmark: str = MEAN) -> Scores:
     """One method's scores, sorted by benchmark and id. Raises ValueError if a row is missing or there twice."""
     chosen = rows[(rows["method"] == method) & rows["k"].isin(budgets)]

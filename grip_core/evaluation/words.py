@@ -9,6 +9,7 @@ from grip_core.evaluation.evaluate import FULL, NO_IMAGE
 from grip_core.evaluation.names import GRIP, WARMUP, label
 
 PHRASES = {"better": "beats", "worse": "loses to", "undecided": "cannot be told from"}
+ONE_SEED = "One seed tells of this checkpoint alone, not of training by GRPO"
 
 
 def setting_sentence(numbers: Mapping[str, Any]) -> str:
@@ -26,9 +27,8 @@ def verdict_sentences(numbers: Mapping[str, Any]) -> list[str]:
     """First GRIP against its own warm-up, then a sentence for every verdict that some baseline gets, largest first."""
     differences = numbers["difference"]
     own = differences[WARMUP]
-    sentences = [
-        f"{_opening(own['verdict'])}: GRIP {PHRASES[own['verdict']]} the warm-up that it starts from {points(own)}."
-    ]
+    opening = _opening(own["verdict"]) if len(numbers["grip_seeds"]) > 1 else ONE_SEED
+    sentences = [f"{opening}: GRIP {PHRASES[own['verdict']]} the warm-up that it starts from {points(own)}."]
     for verdict, phrase in PHRASES.items():
         found = [(name, item) for name, item in differences.items() if name != WARMUP and item["verdict"] == verdict]
         found.sort(key=lambda pair: -pair[1]["effect"])

@@ -28,7 +28,7 @@ def headline_budgets(budgets: Sequence[int], share: float, n_visual: int) -> lis
 
     Raises UserError if there is none.
     """
-    chosen = [k for k in budgets if k <= share * n_visual]
+    chosen = [k for k in budgets if k <= share * n_visual + 1e-9]  # .29 * 100 is below 29
     if not chosen:
         raise UserError(
             f"evaluate.budgets must hold a budget of at most evaluate.headline_share = {share} of the {n_visual} "

@@ -1,6 +1,7 @@
 """The scorer: visual tokens, a question and a budget in, one score per visual token out.
 
-Shape legend: B prompts, N visual tokens, L question tokens, D the VLM's hidden size, C the scorer's own width.
+Shape legend: B prompts, N visual tokens, L question tokens, D the VLM's hidden size, C the scorer's own width, F
+features of a position.
 """
 
 from __future__ import annotations
@@ -11,6 +12,14 @@ from torch.nn import functional as F
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from grip_core.vlm.context import Context
+
+OCTAVES = 4  # of a token's place: the highest tells apart neighbours on a grid of sixteen
+
+
+def octaves(values: torch.Tensor) -> torch.Tensor:
+    """Sines and cosines of `values` (..., A), in [0, 1], at OCTAVES frequencies: (..., F = 2 * OCTAVES * A)."""
+    angles = values[..., None] * (torch.pi * 2.0 ** torch.arange(OCTAVES, device=values.device))
+    return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(-2)
 
 
 class ScorerConfiguration(PreTrainedConfig):
@@ -58,6 +67,7 @@ class Scorer(PreTrainedModel):
         super().__init__(config)
         self.visual_norm = nn.LayerNorm(config.input_width)
         self.visual_in = nn.Linear(config.input_width, config.width)
+        self.place_in = nn.Linear(4 * OCTAVES, config.width)
         self.question_norm = nn.LayerNorm(config.input_width)
         self.question_in = nn.Linear(config.input_width, config.width)
         self.budget_in = nn.Sequential(nn.Linear(2, config.width), nn.GELU(), nn.Linear(config.width, config.width))
@@ -76,9 +86,11 @@ class Scorer(PreTrainedModel):
     def forward(self, context: Context, k_B: torch.Tensor) -> torch.Tensor:
         """Scores (B, N), float32; -inf where a visual token pads.
 
-        The budget enters as log(k / N) and log(k), N counting each prompt's real tokens.
+        The budget enters as log(k / N) and log(k), N counting each prompt's real tokens. Places enter as shares of the
+        grid's height and width: a question may name one ("at row 2"), and tokens need not carry theirs.
         """
         visual_BNC = self.visual_in(self.visual_norm(context.visual_BND.to(self.dtype)))
+        visual_BNC = visual_BNC + self.place_in(octaves(places(context)).to(self.dtype))
         question_BLC = self.question_in(self.question_norm(context.question_BLD.to(self.dtype)))
         log_k = k_B.to(self.dtype).log()
         log_n = context.visual_mask_BN.sum(1).to(self.dtype).log()
@@ -92,3 +104,11 @@ class Scorer(PreTrainedModel):
         n = context.n_visual
         scores_BN = self.score(self.norm(x_BTC[:, :n]))[..., 0].float()
         return scores_BN.masked_fill(~context.visual_mask_BN, float("-inf"))
+
+
+def places(context: Context) -> torch.Tensor:
+    """Row and column of every visual token as shares of its grid's height and width, (B, N, 2); 0 on padding."""
+    mask_BN1 = context.visual_mask_BN[..., None]
+    grid_BN2 = context.grid_BN2.masked_fill(~mask_BN1, 0)
+    size_B12 = grid_BN2.amax(1, keepdim=True) + 1
+    return ((grid_BN2 + 0.5) / size_B12).masked_fill(~mask_BN1, 0.0)

@@ -10,7 +10,7 @@ EPSILON = 1e-4  # TRL's own, so that a group above the floor gets TRL's number
 def group_advantages(rewards_BG: torch.Tensor, scale: str, min_std: float) -> torch.Tensor:
     """Advantages (B, G): reward minus the group's mean, over the std of the group, of the batch, or unscaled.
 
-    A group whose reward std is below `min_std` is dead and gets zeros: dividing by a vanishing std would turn the
+    A group whose reward std is at most `min_std` is dead and gets zeros: dividing by a vanishing std would turn the
     model's rounding noise into advantages of unit size. The std is the sample std (n - 1).
     """
     centered_BG = rewards_BG - rewards_BG.mean(1, keepdim=True)

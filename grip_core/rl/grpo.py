@@ -1,9 +1,8 @@
-"""GRPO for the scorer on TRL's GRPOTrainer, through its public doors.
+"""GRPO for the scorer on TRL's GRPOTrainer: its loop, its sampler, its losses.
 
 To TRL a selection is a completion: its tokens are positions of visual tokens, its prompt is one integer, the place of
-the prompt in the run's order. `rollout_func` draws the selections, a reward function scores them with the frozen VLM,
-and an override of the log-probabilities scores them with the scorer. What TRL cannot be told is overridden in one
-place each: advantages (a floor on the std) and what a checkpoint holds.
+the prompt in the run's order. Two of its methods are overridden: the one that makes a rollout, which here draws
+selections and has the frozen VLM score them, and the one that gives the log-probabilities, which here asks the scorer.
 
 Shape legend: B prompts, G selections per prompt, R = B * G rows in TRL's order, K picks, N visual tokens.
 """
@@ -21,7 +20,6 @@ import torch
 from datasets import Dataset
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 from trl import GRPOConfig, GRPOTrainer
 
@@ -56,6 +54,8 @@ class Rollout:
     first: int
     context: Context
     k_B: torch.Tensor
+    scores_BN: torch.Tensor | None
+    """The policy's scores with their graph, until the first update has used it: the policy has not moved since."""
 
 
 @dataclass
@@ -85,7 +85,6 @@ class SelectionTrainer(GRPOTrainer):
         vlm: FrozenVLM,
         store: FeatureStore,
         seed: int,
-        callbacks: list,
     ) -> None:
         self.grip = config
         self.plan, self.vlm, self.store, self.seed = plan, vlm, store, seed
@@ -96,12 +95,10 @@ class SelectionTrainer(GRPOTrainer):
         scorer.generation_config = GenerationConfig()
         super().__init__(
             model=scorer,
-            reward_funcs=[self._reward],
+            reward_funcs=REWARDS[config.reward],
             args=arguments,
             train_dataset=Dataset.from_dict({"prompt": [str(place) for place in range(len(plan))]}),
-            processing_class=position_tokenizer(store.visual[0].shape[1]),
-            rollout_func=lambda prompts, _: self.stopwatch.timed("rollout", self._draw, prompts),
-            callbacks=callbacks,
+            processing_class=position_tokenizer(store.n_visual),
         )
         # TRL would reload a reference by name; ours is a module.
         self.beta = config.beta
@@ -109,37 +106,62 @@ class SelectionTrainer(GRPOTrainer):
 
     # Rollout --------------------------------------------------------------------------------------------------------
 
-    def _draw(self, prompts: list[str]) -> dict[str, list]:
-        """Selections for TRL's rows, which repeat every prompt G times in a row."""
+    def _generate_and_score_completions(self, inputs: list[dict[str, str]]) -> dict[str, torch.Tensor]:
+        """Draw and score selections for TRL's rows, which repeat every prompt G times in a row.
+
+        It stands in for TRL's own, which makes lists and texts of every completion: that takes as long as the forward
+        of a small model. What it returns is what TRL's loss reads.
+        """
         group = self.num_generations
-        places = [int(prompt) for prompt in prompts[::group]]
-        k_B = self.plan.k[places]
-        context = self.store.context(self.vlm, self.plan.example[places])
-        self.rollout = Rollout(places[0], context, k_B)
-        with torch.no_grad():
-            distribution = PlackettLuce(self.model(context, k_B), k_B)
-        # The block of all processes is drawn and each keeps its slice, so that their number does not change the draws.
-        generator = torch_generator(self.seed, "selection", places[0])
-        selection_BGK = distribution.sample(group, generator)
-        log_prob_BGK = distribution.log_prob(selection_BGK)
-        k_R = k_B.repeat_interleave(group).tolist()
-        rows, log_probs = selection_BGK.flatten(0, 1).tolist(), log_prob_BGK.flatten(0, 1).tolist()
-        return {
-            "prompt_ids": [[int(prompt)] for prompt in prompts],
-            "completion_ids": [row[:k] for row, k in zip(rows, k_R, strict=True)],
-            "logprobs": [row[:k] for row, k in zip(log_probs, k_R, strict=True)],
+        places = torch.tensor([int(row["prompt"]) for row in inputs[::group]])
+        selection_BGK, mask_BK = self.stopwatch.timed("rollout", self._draw, places)
+        rewards_BG = self.stopwatch.timed("vlm_forward", self._score, selection_BGK, mask_BK)
+        advantages_BG = group_advantages(rewards_BG, self.grip.scale_rewards, self.grip.min_std)
+        completion_mask_RK = mask_BK.repeat_interleave(group, dim=0).long()
+        prompt_R1 = places.repeat_interleave(group)[:, None]
+        output = {
+            "prompt_ids": prompt_R1,
+            "prompt_mask": torch.ones_like(prompt_R1),
+            "completion_ids": selection_BGK.flatten(0, 1),
+            "completion_mask": completion_mask_RK,
+            "advantages": advantages_BG.flatten(),
+            "num_items_in_batch": completion_mask_RK.sum(),
         }
+        with torch.no_grad():
+            if self.num_iterations > 1:
+                output["old_per_token_logps"] = self._log_probs(self.model, output)
+            if self.beta:
+                output["ref_per_token_logps"] = self._log_probs(self.ref_model, output)
+        self._record(rewards_BG)
+        # TRL shuffles the rows of a rollout with the global generator; seeding it here makes a resumed run shuffle
+        # alike.
+        torch.manual_seed(derive(self.seed, "shuffle", self.rollout.first))
+        return output
 
-    def _reward(self, completion_ids: list[list[int]], **_) -> list[float]:
-        return self.stopwatch.timed("vlm_forward", self._score, completion_ids)
+    def _draw(self, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Selections (B, G, K) for the prompts at `places` in the plan, and which of their K picks are real (B, K)."""
+        k_B = self.plan.k[places]
+        context = self.store.context(self.vlm, self.plan.example[places.numpy()])
+        with torch.enable_grad():
+            scores_BN = self.model_wrapped(context, k_B)
+        self.rollout = Rollout(int(places[0]), context, k_B, scores_BN)
+        distribution = PlackettLuce(scores_BN, k_B)
+        generator = torch_generator(self.seed, "selection", self.rollout.first)
+        return distribution.sample(self.num_generations, generator), distribution.mask_BK
 
-    def _score(self, completion_ids: list[list[int]]) -> list[float]:
-        context, k_B = self.rollout.context, self.rollout.k_B
-        width = int(k_B.max())
-        padded = [ids + [0] * (width - len(ids)) for ids in completion_ids]
-        selection_BGK = torch.tensor(padded).view(len(k_B), self.num_generations, width)
-        mask_BK = torch.arange(width) < k_B[:, None]
-        return REWARDS[self.grip.reward](score_selections(self.vlm, context, selection_BGK, mask_BK)).tolist()
+    def _score(self, selection_BGK: torch.Tensor, mask_BK: torch.Tensor) -> torch.Tensor:
+        """Rewards (B, G)."""
+        scores = score_selections(self.vlm, self.rollout.context, selection_BGK, mask_BK)
+        (reward,) = self.reward_funcs
+        return reward(scores).view(selection_BGK.shape[:2])
+
+    def _record(self, rewards_BG: torch.Tensor) -> None:
+        metrics = self._metrics["train"]
+        metrics["reward"].append(rewards_BG.mean().item())
+        metrics["reward_std"].append(rewards_BG.std(1).mean().item())
+        metrics["dead_share"].append(dead_groups(rewards_BG, self.grip.min_std).float().mean().item())
+        metrics["k_mean"].append(self.rollout.k_B.float().mean().item())
+        metrics["entropy_uniform"].append(self._uniform_entropy())
 
     # Log-probabilities ----------------------------------------------------------------------------------------------
 
@@ -149,32 +171,26 @@ class SelectionTrainer(GRPOTrainer):
         """Log-probability and entropy of every pick, each (R, K); the scorer runs once per prompt, not once per row."""
         place_R, selection_R1K = input_ids[:, 0] - self.rollout.first, input_ids[:, None, -logits_to_keep:]
         mask_RK = attention_mask[:, -logits_to_keep:].bool()
-        scores_BN = model(self.rollout.context, self.rollout.k_B)
-        distribution = PlackettLuce(scores_BN[place_R], mask_RK.sum(1))
+        scores_BN = self._scores(model)
+        # Not scores_BN[place_R]: its gradient adds rows up in whatever order the threads come.
+        distribution = PlackettLuce(scores_BN.index_select(0, place_R), mask_RK.sum(1))
         selection_R1K = selection_R1K.masked_fill(~mask_RK[:, None], 0)
         log_probs_RK = distribution.log_prob(selection_R1K)[:, 0]
         with torch.no_grad():  # only logged
             entropies_RK = distribution.entropy(selection_R1K)[:, 0] if compute_entropy else None
         return log_probs_RK, entropies_RK, None
 
-    # Advantages and diagnostics -------------------------------------------------------------------------------------
+    def _log_probs(self, model, rows: dict[str, torch.Tensor]) -> torch.Tensor:
+        ids, mask = (torch.cat([rows[f"prompt_{name}"], rows[f"completion_{name}"]], dim=1) for name in ("ids", "mask"))
+        return self._get_per_token_logps_and_entropies(model, ids, mask, rows["completion_ids"].shape[1])[0]
 
-    def _generate_and_score_completions(self, inputs):
-        output = super()._generate_and_score_completions(inputs)
-        # TRL keeps a rollout's rewards in its log buffer, which is exactly one rollout long.
-        rewards_BG = torch.tensor(list(self._logs["rewards"]["_reward"])).view(-1, self.num_generations)
-        advantages_BG = group_advantages(rewards_BG, self.grip.scale_rewards, self.grip.min_std)
-        rows = slice(self.accelerator.process_index * len(inputs), (self.accelerator.process_index + 1) * len(inputs))
-        output["advantages"] = advantages_BG.flatten()[rows].to(output["advantages"])
-        metrics = self._metrics["train"]
-        metrics["reward_std"] = [rewards_BG.std(1).mean().item()]
-        metrics["dead_share"].append(dead_groups(rewards_BG, self.grip.min_std).float().mean().item())
-        metrics["k_mean"].append(self.rollout.k_B.float().mean().item())
-        metrics["entropy_uniform"].append(self._uniform_entropy())
-        # TRL shuffles the rows of a rollout with the global generator; seeding it here makes a resumed run shuffle
-        # alike.
-        torch.manual_seed(derive(self.seed, "shuffle", self.rollout.first))
-        return output
+    def _scores(self, model) -> torch.Tensor:
+        kept = self.rollout.scores_BN
+        if model is self.ref_model or kept is None:
+            return model(self.rollout.context, self.rollout.k_B)
+        if torch.is_grad_enabled():
+            self.rollout.scores_BN = None
+        return kept
 
     def _uniform_entropy(self) -> float:
         """Mean entropy per pick of a uniform policy at this rollout's budgets, nats: the unit of the logged entropy."""
@@ -188,9 +204,8 @@ class SelectionTrainer(GRPOTrainer):
 
 
 def position_tokenizer(n_visual: int) -> PreTrainedTokenizerFast:
-    """A tokenizer whose words are the positions of visual tokens, because TRL decodes completions for its logs."""
+    """A tokenizer whose words are the positions of visual tokens: TRL must have one, with a padding token."""
     vocabulary = {str(position): position for position in range(n_visual)}
     vocabulary |= {"<pad>": n_visual, "<eos>": n_visual + 1}
     tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="<pad>"))
-    tokenizer.pre_tokenizer = WhitespaceSplit()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>")

@@ -3,7 +3,7 @@
 | name     | range     | what it is                                                        |
 |----------|-----------|-------------------------------------------------------------------|
 | log_prob | (-inf, 0] | mean log-probability of the gold answer's tokens, nats; dense     |
-| correct  | {0, 1}    | 1 where greedy decoding gives the gold answer; sparse             |
+| correct  | {0, 1}    | 1 where greedy decoding begins with the answer; sparse            |
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Selections in, the frozen VLM's scores out: one batched forward for all B x G of them."""
+"""Selections in, the frozen VLM's scores out: a few large forwards for all B x G of them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Teachers of the warm-up: where the full model looks, as a distribution over visual tokens.
 
-Each maps (vlm, context) to (B, N), non-negative, summing to 1, 0 on padding.
+Each maps (vlm, context) to (B, N), non-negative, summing to 1 (or all 0 where no token matters), 0 on padding.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ def _normalised(weights_BN: torch.Tensor) -> torch.Tensor:
 
 def sharpened(target_BN: torch.Tensor, sharpness: float) -> torch.Tensor:
     """The distribution proportional to target ** sharpness: above 1 it leans to the tokens that matter most."""
-    return _normalised(target_BN**sharpness)
+    largest_B1 = target_BN.amax(1, keepdim=True).clamp_min(1e-12)  # lest a flat target vanish in the power
+    return _normalised((target_BN / largest_B1) ** sharpness)
 
 
 TEACHERS: dict[str, Callable[[FrozenVLM, Context], torch.Tensor]] = {

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOConfig
 
 from grip_core.config import BudgetConfig, FilterConfig, GrpoConfig
+from grip_core.errors import UserError
 from grip_core.policy.budgets import sample_budgets
 from grip_core.policy.scorer import Scorer
 from grip_core.rl.checkpoints import newest, seal
@@ -29,30 +32,39 @@ from grip_core.vlm.frozen import FrozenVLM
 OnStep = Callable[[int, dict[str, float]], None]
 
 
+@dataclass(frozen=True)
+class Task:
+    """What a run trains for: the VLM's answers to the cached questions, from the warm-up on and anchored to it."""
+
+    vlm: FrozenVLM
+    store: FeatureStore
+    warmup: Scorer
+
+
 def train(
     config: GrpoConfig,
     budgets: BudgetConfig,
     seed: int,
-    warmup: Scorer,
-    vlm: FrozenVLM,
-    store: FeatureStore,
+    task: Task,
     validation: Validation,
     run: RunFolder,
     on_step: OnStep = lambda step, row: None,
 ) -> Scorer:
-    """Train a copy of `warmup` by GRPO with `warmup` as the reference; save it in the run folder.
+    """Train a copy of the task's warm-up by GRPO with the warm-up as the reference; save it in the run folder.
 
     Resumes from the folder's newest intact checkpoint, with the same numbers as if it had not been stopped (bit-equal
-    on a CPU). Calls `on_step(step, row)` with every row of metrics.
+    on a CPU); a finished run is read back. Calls `on_step(step, row)` with every row of metrics.
     """
-    trainer = build_trainer(config, budgets, seed, warmup, vlm, store, run.checkpoints)
+    if run.finished:
+        return Scorer.from_pretrained(run.scorer)
+    trainer = build_trainer(config, budgets, seed, task, run.checkpoints)
     recorder = Recorder(config, trainer, validation, run, on_step)
     trainer.add_callback(recorder)
     trainer.remove_callback(PrinterCallback)  # it prints TRL's whole log at every step
     checkpoint = newest(run.checkpoints)
     run.drop_metrics_after(-1 if checkpoint is None else int(checkpoint.name.split("-")[1]))
     if checkpoint is None:
-        recorder.write({"step": 0, **validation(warmup)})
+        recorder.write({"step": 0, **validation(task.warmup)})
     began = time.perf_counter()
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     scorer = trainer.accelerator.unwrap_model(trainer.model)
@@ -61,27 +73,26 @@ def train(
     return scorer
 
 
-def build_trainer(
-    config: GrpoConfig,
-    budgets: BudgetConfig,
-    seed: int,
-    warmup: Scorer,
-    vlm: FrozenVLM,
-    store: FeatureStore,
-    output: Path,
-) -> SelectionTrainer:
-    """The trainer of one run, not yet started."""
-    kept = np.flatnonzero(carries_signal(store, config.filter))
+def build_trainer(config: GrpoConfig, budgets: BudgetConfig, seed: int, task: Task, output: Path) -> SelectionTrainer:
+    """The trainer of one run, not yet started.
+
+    Raises UserError if no example passes the filter, or in a launch of several processes.
+    """
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1:
+        raise UserError(f"a run is one process, but was launched as {processes}; launch one")
+    kept = np.flatnonzero(carries_signal(task.store, config.filter))
+    if not len(kept):
+        raise UserError(f"grpo.filter leaves none of the {len(task.store)} examples; switch one of its rules off")
     return SelectionTrainer(
         config=config,
-        arguments=trl_arguments(config, seed, output),
+        arguments=trl_arguments(config, seed, output, cpu=task.vlm.model.device.type == "cpu"),
         plan=make_plan(config, budgets, seed, kept),
-        scorer=copy.deepcopy(warmup).train().requires_grad_(True),
-        reference=warmup,
-        vlm=vlm,
-        store=store,
+        scorer=copy.deepcopy(task.warmup).train().requires_grad_(True),
+        reference=task.warmup,
+        vlm=task.vlm,
+        store=task.store,
         seed=seed,
-        callbacks=[],
     )
 
 
@@ -109,7 +120,7 @@ def carries_signal(store: FeatureStore, config: FilterConfig) -> np.ndarray:
     return kept
 
 
-def trl_arguments(config: GrpoConfig, seed: int, output: Path) -> GRPOConfig:
+def trl_arguments(config: GrpoConfig, seed: int, output: Path, cpu: bool) -> GRPOConfig:
     """TRL's arguments for one run. What TRL defaults to and GRPO does not is set outright."""
     return GRPOConfig(
         output_dir=str(output),
@@ -120,8 +131,8 @@ def trl_arguments(config: GrpoConfig, seed: int, output: Path) -> GRPOConfig:
         num_iterations=config.num_iterations,
         max_steps=config.steps,
         learning_rate=config.learning_rate,
-        lr_scheduler_type="constant_with_warmup",
-        warmup_steps=10,
+        lr_scheduler_type={"constant": "constant_with_warmup"}.get(config.lr_schedule, config.lr_schedule),
+        warmup_steps=config.lr_warmup_steps,
         max_grad_norm=config.max_grad_norm,
         weight_decay=0.0,
         beta=0.0,  # set after construction, see SelectionTrainer
@@ -145,7 +156,7 @@ def trl_arguments(config: GrpoConfig, seed: int, output: Path) -> GRPOConfig:
         save_total_limit=2,
         report_to=[],
         disable_tqdm=True,  # the bar is the recorder's
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=cpu,
         dataloader_pin_memory=False,
     )
 
@@ -203,3 +214,4 @@ class Recorder(TrainerCallback):
 
     def on_save(self, args, state, control, **kwargs):
         seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+        self.run.set_status("running", state.global_step)

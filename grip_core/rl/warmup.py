@@ -2,7 +2,7 @@
 
 The loss is the cross-entropy between the teacher's distribution over tokens and the scorer's first pick,
 -sum_i t_i log softmax(s)_i, at budgets drawn as in training. Its checkpoint is the reference policy of GRPO and the
-control arm "warm-up only".
+control arm "warm-up only". The teacher is as frozen as the VLM, so it is asked once for every question, beforehand.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from grip_core.seeds import derive, numpy_random, torch_generator
 from grip_core.vlm.features import FeatureStore
 from grip_core.vlm.frozen import FrozenVLM
 
-CHECKPOINT_EVERY = 50  # steps, about five seconds
+CHECKPOINT_EVERY = 200  # steps, some ten seconds
+TEACHER_BATCH = 64  # prompts
 
 
 def build_scorer(config: ScorerConfig, input_width: int, seed: int) -> Scorer:
@@ -48,21 +49,26 @@ def warm_up(
     run: RunFolder,
     on_step: Callable[[int, dict[str, float]], None] = lambda step, row: None,
 ) -> Scorer:
-    """Train `scorer` in place and save it in the run folder; resumes from the folder's checkpoint."""
+    """Train `scorer` in place and save it in the run folder; resumes from the folder's checkpoint.
+
+    A finished run is read back.
+    """
+    if run.finished:
+        return Scorer.from_pretrained(run.scorer)
     optimizer = torch.optim.AdamW(scorer.parameters(), lr=config.learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
     state = {"scorer": scorer, "optimizer": optimizer, "schedule": schedule}
     start = _restore(run.checkpoints / "warmup.pt", state)
     run.drop_metrics_after(start)
+    target_EN = _targets(run.checkpoints / "targets.pt", config, vlm, store)
     order = example_order(len(store), config.steps * config.prompts_per_step, config.seed, "warm-up order")
     began = time.perf_counter()
     for step in tqdm(range(start + 1, config.steps + 1), initial=start, total=config.steps, desc="warm-up"):
         index = order[(step - 1) * config.prompts_per_step : step * config.prompts_per_step]
         context = store.context(vlm, index)
         k_B = sample_budgets(budgets, len(index), torch_generator(config.seed, "warm-up budget", step))
-        target_BN = sharpened(TEACHERS[config.teacher](vlm, context), config.sharpness)
         log_probs_BN = scorer(context, k_B).log_softmax(-1).masked_fill(~context.visual_mask_BN, 0.0)
-        loss = -(target_BN * log_probs_BN).sum(1).mean()
+        loss = -(target_EN[index] * log_probs_BN).sum(1).mean()
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(scorer.parameters(), 1.0)
@@ -75,9 +81,24 @@ def warm_up(
         on_step(step, row)
         if step % CHECKPOINT_EVERY == 0:
             _store(run.checkpoints / "warmup.pt", state, step)
+            run.set_status("running", step)
     scorer.save_pretrained(run.scorer)
     run.finish(config.steps, {"warm-up": time.perf_counter() - began})
     return scorer
+
+
+def _targets(path: Path, config: WarmupConfig, vlm: FrozenVLM, store: FeatureStore) -> torch.Tensor:
+    """The teacher's distribution over the tokens of every example, (E, N); read from `path` if it is there."""
+    if path.exists():
+        return torch.load(path, weights_only=True)
+    parts = []
+    for start in tqdm(range(0, len(store), TEACHER_BATCH), desc="teacher"):
+        context = store.context(vlm, np.arange(start, min(start + TEACHER_BATCH, len(store))))
+        parts.append(sharpened(TEACHERS[config.teacher](vlm, context), config.sharpness))
+    targets_EN = torch.cat(parts)
+    with atomic_file(path) as file:
+        torch.save(targets_EN, file)
+    return targets_EN
 
 
 def example_order(n_examples: int, count: int, seed: int, purpose: str) -> np.ndarray:

@@ -113,8 +113,8 @@ def cache_features(
         for start in tqdm(range(0, len(image_ids), batch_size), desc=f"features {folder.parent.name} {folder.name}"):
             batch = image_ids[start : start + batch_size]
             features = vlm.visual_features([split.image(i) for i in batch])
-            visual_parts.append(features.visual_BND.cpu().numpy())
-            attention_parts.append(features.encoder_attention_BN.cpu().numpy())
+            visual_parts.append(features.visual_BND.float().cpu().numpy())
+            attention_parts.append(features.encoder_attention_BN.float().cpu().numpy())
             asked = [(place, example) for place, i in enumerate(batch) for example in by_image[i][:questions_per_image]]
             for chunk in range(0, len(asked), batch_size):
                 rows += _answers(vlm, features, asked[chunk : chunk + batch_size], start)

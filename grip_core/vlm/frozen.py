@@ -45,7 +45,7 @@ class AnswerScores:
     log_prob_R: torch.Tensor
     """Mean log-probability of the answer's tokens, teacher-forced, in nats; <= 0."""
     correct_R: torch.Tensor
-    """True where greedy decoding would give the gold answer's tokens."""
+    """True where greedy decoding begins with the gold answer's tokens; what it says after them is not looked at."""
 
 
 class FrozenVLM(ABC):

@@ -22,7 +22,7 @@ class LlavaVLM(FrozenVLM):
     def image_token_id(self) -> int:
         return self.model.config.image_token_index
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def visual_features(self, images: Sequence[np.ndarray]) -> VisualFeatures:
         """Projected tokens, and the CLS token's attention in the layer whose output is projected."""
         pixels = self.processor.image_processor(images=list(images), return_tensors="pt")["pixel_values"]

@@ -8,6 +8,7 @@ from pathlib import Path
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
 
 from grip_core.errors import UserError
+from grip_core.runs import hash_files
 from grip_core.vlm.assemble import Positions
 from grip_core.vlm.frozen import FrozenVLM, Preprocessors
 from grip_core.vlm.llava import LlavaVLM
@@ -39,12 +40,9 @@ FAMILIES = {
 def load_vlm(path: str, positions: Positions) -> FrozenVLM:
     """The frozen VLM at `path`, with the prompt of its `prompt_template.txt` or, without that file, its family's own.
 
-    Raises UserError if there is no model at `path` or its family is not supported.
+    Raises UserError if there is no model at `path`, its family is not supported, or its prompt lacks a placeholder.
     """
-    try:
-        model_type = AutoConfig.from_pretrained(path).model_type
-    except (OSError, ValueError) as error:
-        raise UserError(f"vlm.path: no model can be read from {path}: {' '.join(str(error).split())}") from None
+    model_type = _read(AutoConfig, path).model_type
     if model_type not in FAMILIES:
         raise UserError(
             f"vlm.path: {path} is of the family {model_type}, which is not supported; supported are: "
@@ -54,9 +52,28 @@ def load_vlm(path: str, positions: Positions) -> FrozenVLM:
     family = FAMILIES[model_type]
     # Not AutoProcessor: where torchvision is there, it takes its image processor, which resizes otherwise than PIL's;
     # where it is not, it fails on the video processor of a family that has one.
-    processor = Preprocessors(
-        AutoTokenizer.from_pretrained(path), AutoImageProcessor.from_pretrained(path, backend="pil")
-    )
+    processor = Preprocessors(_read(AutoTokenizer, path), _read(AutoImageProcessor, path, backend="pil"))
     template_file = Path(path) / TEMPLATE_FILE
-    template = template_file.read_text() if template_file.is_file() else family.template
-    return family.vlm(AutoModelForImageTextToText.from_pretrained(path), processor, template, positions)
+    template = template_file.read_text().rstrip("\n") if template_file.is_file() else family.template
+    vlm = family.vlm(_read(AutoModelForImageTextToText, path), processor, template, positions)
+    image = processor.tokenizer.convert_ids_to_tokens(vlm.image_token_id)
+    for placeholder in ("{question}", image):
+        count = template.count(placeholder)
+        if count != 1:
+            raise UserError(f"{template_file} must hold {placeholder} exactly once, but holds it {count} times")
+    return vlm
+
+
+def fingerprint(path: str) -> str:
+    """What tells one model from another: a hash of the folder's files, or the commit of a hub id."""
+    folder = Path(path)
+    if folder.is_dir():
+        return hash_files(file for file in folder.iterdir() if file.is_file())
+    return str(_read(AutoConfig, path)._commit_hash)
+
+
+def _read(kind, path: str, **options):
+    try:
+        return kind.from_pretrained(path, **options)
+    except (OSError, ValueError) as error:
+        raise UserError(f"vlm.path: no model can be read from {path}: {' '.join(str(error).split())}") from None

@@ -254,7 +254,7 @@ class Pretraining:
 
     def _batch(self, step: int, phase: str) -> tuple[list, torch.Tensor, list[list[tuple[str, str]]]]:
         random = numpy_random(self.config.seed, "pretrain batch", step)
-        shares = {name: TOWER_SHARES[name] if phase == "vision" else 1 for name in self.splits}
+        shares = {name: TOWER_SHARES.get(name, 3) if phase == "vision" else 1 for name in self.splits}
         scenes, images, groups = [], [], []
         for name, split in self.splits.items():
             count = self.config.images_per_step * shares[name] // sum(shares.values())

@@ -12,7 +12,10 @@ from grip_core.baselines.registry import create, get, known
 from grip_core.errors import UserError
 from grip_core.vlm.context import Context, Selection
 
-METHODS = pytest.mark.parametrize("name", list(known()))
+
+@pytest.fixture(params=list(known()))
+def method(family, request):
+    return create(request.param, family.vlm, seed=0)
 
 
 def kept_sets(selection: Selection) -> list[list[int]]:
@@ -54,11 +57,9 @@ def test_an_unknown_name_lists_the_known():
         get("nonsense")
 
 
-@METHODS
 @torch.no_grad()
-def test_exactly_k_sorted_and_real(family, name):
+def test_exactly_k_sorted_and_real(family, method):
     context = family.context()
-    method = create(name, family.vlm, seed=0)
     available = context.visual_mask_BN.sum(1).tolist()
     for k in (1, 3, 7, 14, context.n_visual):
         for kept, n in zip(kept_sets(method.select(context, k)), available, strict=True):
@@ -67,11 +68,9 @@ def test_exactly_k_sorted_and_real(family, name):
             assert max(kept) < n
 
 
-@METHODS
 @torch.no_grad()
-def test_a_batch_is_its_single_prompts(family, name):
+def test_a_batch_is_its_single_prompts(family, method):
     context = family.context()
-    method = create(name, family.vlm, seed=0)
     for k in (2, 6):
         batch = method.select(context, k)
         for row in range(3):
@@ -82,11 +81,9 @@ def test_a_batch_is_its_single_prompts(family, name):
                 torch.testing.assert_close(merged, single.merged_RKD[0], rtol=1e-4, atol=1e-4)
 
 
-@METHODS
 @torch.no_grad()
-def test_padding_changes_nothing(family, name):
+def test_padding_changes_nothing(family, method):
     context = family.context()
-    method = create(name, family.vlm, seed=0)
     for k in (2, 6):
         plain, more = method.select(context, k), method.select(padded(context, 5), k)
         assert kept_sets(plain) == kept_sets(more)
@@ -95,15 +92,14 @@ def test_padding_changes_nothing(family, name):
             torch.testing.assert_close(plain.merged_RKD, more.merged_RKD[:, :width])
 
 
-@METHODS
 @torch.no_grad()
-def test_all_tokens_are_the_full_model(family, name):
+def test_all_tokens_are_the_full_model(family, method):
     context = family.context()
-    everything = create(name, family.vlm, seed=0).select(context, context.n_visual)
+    everything = method.select(context, context.n_visual)
     torch.testing.assert_close(family.vlm.logits(context, everything), family.vlm.logits(context))
 
 
-@METHODS
+@pytest.mark.parametrize("name", list(known()))
 @torch.no_grad()
 def test_the_seed_decides(family, name):
     first, again, other = (create(name, family.vlm, seed).select(family.context(), 3) for seed in (0, 0, 1))
@@ -111,16 +107,14 @@ def test_the_seed_decides(family, name):
     assert (kept_sets(first) == kept_sets(other)) is (name != "random")
 
 
-@METHODS
 @torch.no_grad()
-def test_budgets_do_not_disturb_each_other(family, name):
+def test_budgets_do_not_disturb_each_other(family, method):
     """Asked for several budgets, a context answers as if asked for each alone; methods that rank keep nested sets."""
     context = family.context()
-    method = create(name, family.vlm, seed=0)
     several = {k: kept_sets(method.select(context, k)) for k in (5, 1, 9)}
     for k, kept in several.items():
         assert kept == kept_sets(method.select(fresh(context), k))
-    if name not in ("grid", "pooling"):
+    if method.name not in ("grid", "pooling"):
         for few, many in zip(several[1], several[5], strict=True):
             assert set(few) <= set(many)
 

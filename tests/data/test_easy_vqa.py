@@ -79,11 +79,28 @@ def test_questions_about_two_tiles(sheets):
         if example.kind != "two tiles":
             continue
         pair, asked = example.question.split(" : ")
-        first, second = (PLACES.index(place) for place in pair.split(" and "))
-        part = {"same color ?": 0, "same shape ?": 1}[asked]
-        labels = [item.label.split()[part] for item in split.scenes[example.image_id].objects]
+        first, second = (PLACES.index(place) for place in pair.split(" or "))
+        words = asked.removeprefix("is there a ").removesuffix(" ?").split()
+        labels = [item.label.split() for item in split.scenes[example.image_id].objects]
         assert first < second
-        assert example.answer == ("yes" if labels[first] == labels[second] else "no"), example
+        assert words[0] in easy_vqa.SHAPES or (words[0] in easy_vqa.COLORS and words[1] == "shape")
+        assert example.answer == ("yes" if words[0] in labels[first] + labels[second] else "no"), example
+
+
+def test_short_prompts_about_two_tiles_and_denials_are_true(sheets):
+    split, _ = sheets
+    for scene in split.scenes:
+        labels = dict(zip(PLACES, (item.label.split() for item in scene.objects), strict=True))
+        prompts = easy_vqa.relations(scene, np.random.RandomState(scene.image_id))
+        assert len(prompts) == 2 * 6 + 4
+        for prompt, answer in prompts:
+            match prompt.split():
+                case [first, "or", second, word]:
+                    assert answer == ("yes" if word in labels[first] + labels[second] else "no"), prompt
+                case [place, "not", word]:
+                    assert answer == ("no" if word in labels[place] else "yes"), prompt
+                case _:
+                    pytest.fail(f"an unknown form: {prompt}")
 
 
 def test_boxes_hold_the_whole_shape(sheets):

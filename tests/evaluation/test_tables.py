@@ -7,7 +7,6 @@ from grip_core.evaluation.tables import (
     collect_scores,
     difference_table,
     interval_table,
-    pareto_table,
     seed_means,
 )
 from tests.answers import make_rows
@@ -68,10 +67,3 @@ def test_methods_must_share_their_examples():
     rows = rows[(rows["method"] == "grip") | (rows["image_id"] > 0)]
     with pytest.raises(ValueError, match="same examples"):
         difference_table(rows, "grip", ["random"], [2, 4], 0.95)
-
-
-def test_pareto_has_a_column_a_method():
-    wide = pareto_table(interval_table(make_rows({"grip": 0.75, "random": 0.5}), 0.95)).set_index("k")
-    assert wide.loc[4, "grip"] == pytest.approx(0.75)
-    assert wide.loc[4, "random"] == pytest.approx(0.5)
-    assert sorted(wide.index) == [0, 2, 4, 8, 16]

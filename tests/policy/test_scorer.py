@@ -60,6 +60,7 @@ def test_padding_is_invisible_and_scores_minus_infinity(scorer):
     batch = synthetic_context(
         visual,
         visual_mask_BN=join("visual_mask_BN", 0),
+        grid_BN2=join("grid_BN2", 77),
         question_BLD=join("question_BLD", 77.0),
         question_mask_BL=join("question_mask_BL", 0),
     )
@@ -70,13 +71,14 @@ def test_padding_is_invisible_and_scores_minus_infinity(scorer):
 
 
 @torch.no_grad()
-def test_the_question_the_budget_and_the_image_matter(scorer):
+def test_the_question_the_budget_the_image_and_the_places_matter(scorer):
     context = random_context(1, 8, 3)
     plain = scorer(context, torch.tensor([2]))
     more = scorer(context, torch.tensor([6]))
     asked = scorer(replace(context, question_BLD=context.question_BLD.roll(1, -1)), torch.tensor([2]))
     seen = scorer(replace(context, visual_BND=context.visual_BND.roll(1, -1)), torch.tensor([2]))
-    for other in (more, asked, seen):
+    moved = scorer(replace(context, grid_BN2=context.grid_BN2.roll(1, 1)), torch.tensor([2]))
+    for other in (more, asked, seen, moved):
         differences = other - plain
         assert differences.std() > 1e-3  # not the same amount for every token, which would change no selection
 
@@ -85,7 +87,7 @@ def test_the_question_the_budget_and_the_image_matter(scorer):
 def test_the_order_of_the_tokens_is_irrelevant(scorer):
     context = random_context(1, 8, 3)
     order = torch.randperm(8, generator=torch.Generator().manual_seed(0))
-    permuted = replace(context, visual_BND=context.visual_BND[:, order])
+    permuted = replace(context, visual_BND=context.visual_BND[:, order], grid_BN2=context.grid_BN2[:, order])
     k = torch.tensor([3])
     torch.testing.assert_close(scorer(permuted, k), scorer(context, k)[:, order])
 

@@ -75,6 +75,8 @@ def make_grpo() -> GrpoConfig:
         group_size=3,
         num_iterations=1,
         learning_rate=0.01,
+        lr_schedule="linear",
+        lr_warmup_steps=2,
         beta=0.05,
         epsilon=0.2,
         max_grad_norm=1.0,

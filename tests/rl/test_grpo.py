@@ -1,4 +1,4 @@
-"""GRPO on TRL: what TPRL's public code gets wrong, and the loss against one written out here."""
+"""GRPO on TRL: what TRL's public code gets wrong, and the loss against one written out here."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from grip_core.policy.plackett_luce import PlackettLuce
 from grip_core.rl.advantages import group_advantages
 from grip_core.rl.scoring import score_selections
-from grip_core.rl.train import build_trainer, carries_signal, make_plan
+from grip_core.rl.train import Task, build_trainer, carries_signal, make_plan
 from tests.rl.conftest import BUDGETS
 
 
 @pytest.fixture
 def trainer(grpo, warmup_scorer, llava, store, tmp_path):
-    return build_trainer(grpo, BUDGETS, 3, warmup_scorer, llava.vlm, store, tmp_path)
+    return build_trainer(grpo, BUDGETS, 3, Task(llava.vlm, store, warmup_scorer), tmp_path)
 
 
 def rollout(trainer):
@@ -27,22 +26,37 @@ def rollout(trainer):
 
 
 def scored(trainer, inputs, model):
-    ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
-    mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
-    return trainer._get_per_token_logps_and_entropies(model, ids, mask, inputs["completion_ids"].shape[1])[0]
+    return trainer._log_probs(model, inputs)
 
 
-def test_the_ratio_is_one_and_the_kl_zero_before_the_first_update(trainer):
+def move(trainer, factor):
+    """What an update does: the policy's weights change, and the rollout's own scores are spent."""
+    with torch.no_grad():
+        trainer.model.score.weight.mul_(factor)
+    trainer.rollout.scores_BN = None
+
+
+def test_the_kl_is_zero_before_the_first_update(trainer):
     inputs = rollout(trainer)
     current = scored(trainer, inputs, trainer.model)
-    assert torch.allclose(current, inputs["sampling_per_token_logps"], atol=1e-5)
     assert torch.equal(current.detach(), inputs["ref_per_token_logps"])
+
+
+def test_the_first_update_reuses_the_rollouts_scores_and_later_ones_do_not(trainer):
+    inputs = rollout(trainer)
+    slopes = []
+    for _ in range(2):
+        log_probs = scored(trainer, inputs, trainer.model)
+        slopes.append(torch.autograd.grad(log_probs.sum(), trainer.model.score.weight)[0])
+        assert trainer.rollout.scores_BN is None
+    assert torch.equal(*slopes)
+    move(trainer, 1.5)
+    assert not torch.allclose(scored(trainer, inputs, trainer.model), log_probs)
 
 
 def test_the_reference_stays_when_the_policy_moves(trainer):
     inputs = rollout(trainer)
-    with torch.no_grad():
-        trainer.model.score.weight.mul_(1.5)
+    move(trainer, 1.5)
     assert torch.equal(scored(trainer, inputs, trainer.ref_model), inputs["ref_per_token_logps"])
     assert not torch.allclose(scored(trainer, inputs, trainer.model), inputs["ref_per_token_logps"])
 
@@ -63,8 +77,7 @@ def test_the_loss_is_grpos_written_out(trainer, beta):
     trainer.beta = beta
     trainer.current_gradient_accumulation_steps = 1  # set by transformers' loop
     inputs = rollout(trainer)
-    with torch.no_grad():
-        trainer.model.score.weight.mul_(1.3)
+    move(trainer, 1.3)
     old = inputs["ref_per_token_logps"] if beta else scored(trainer, inputs, trainer.ref_model).detach()
     inputs["old_per_token_logps"] = old
     loss = trainer._compute_loss(trainer.model, inputs)
@@ -95,18 +108,32 @@ def test_the_loss_is_grpos_written_out(trainer, beta):
     assert torch.allclose(slope, wanted.float(), atol=1e-4)
 
 
-def test_advantages_come_from_the_rewards_of_their_own_group(trainer, llava):
+def test_a_gradient_of_full_size_has_the_same_bits_every_time(grpo, warmup_scorer, llava, store, tmp_path):
+    """Large enough for several threads, whose sums must not depend on which comes first."""
+    config = grpo.model_copy(update={"prompts_per_step": 32, "group_size": 16})
+    trainer = build_trainer(config, BUDGETS, 3, Task(llava.vlm, store, warmup_scorer), tmp_path)
+    trainer.current_gradient_accumulation_steps = 1
     inputs = rollout(trainer)
-    rewards = torch.tensor(list(trainer._logs["rewards"]["_reward"])).view(-1, trainer.num_generations)
-    wanted = group_advantages(rewards, "group", 0.0).flatten()
-    assert torch.allclose(inputs["advantages"], wanted)
-    # A row's reward is what the VLM gives for that row's own selection.
-    row = 5
-    b, k = int(inputs["prompt_ids"][row, 0]), int(inputs["completion_mask"][row].sum())
-    kept = PlackettLuce(torch.zeros(1, 144), torch.tensor([k])).mask_BK
-    context = trainer.rollout.context.rows(torch.tensor([b]))
-    alone = score_selections(llava.vlm, context, inputs["completion_ids"][row, :k][None, None], kept)
-    assert alone.log_prob_R[0].item() == pytest.approx(rewards.flatten()[row].item(), abs=1e-5)
+    found = set()
+    for _ in range(20):
+        slopes = torch.autograd.grad(trainer._compute_loss(trainer.model, inputs), list(trainer.model.parameters()))
+        found.add(b"".join(slope.numpy().tobytes() for slope in slopes))
+    assert len(found) == 1
+
+
+def test_advantages_come_from_the_rewards_of_their_own_group(trainer, llava):
+    """A row's reward is what the VLM gives for that row's own selection, scored alone."""
+    inputs = rollout(trainer)
+    rewards = []
+    for row, picks in enumerate(inputs["completion_ids"]):
+        k = int(inputs["completion_mask"][row].sum())
+        context = trainer.rollout.context.rows(inputs["prompt_ids"][row])
+        alone = score_selections(llava.vlm, context, picks[None, None, :k], torch.ones(1, k, dtype=torch.bool))
+        rewards.append(alone.log_prob_R[0])
+    rewards_BG = torch.stack(rewards).view(-1, trainer.num_generations)
+    assert rewards_BG.std(1).min() > 1e-3
+    wanted = group_advantages(rewards_BG, "group", 0.0).flatten()
+    assert torch.allclose(inputs["advantages"], wanted, atol=0.02)
 
 
 def test_signal_filters(store, grpo):

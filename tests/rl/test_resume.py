@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from grip_core.config import ScorerConfig, WarmupConfig
 from grip_core.rl.checkpoints import newest, seal
-from grip_core.rl.train import train
+from grip_core.rl.train import Task, train
 from grip_core.rl.warmup import build_scorer, warm_up
 from grip_core.runs import RunFolder
 from tests.rl.conftest import BUDGETS
@@ -42,7 +42,8 @@ def same_runs(first: Path, second: Path) -> None:
 def grpo_run(grpo, warmup_scorer, llava, store, validation):
     def run(folder: Path, iterations: int, on_step=lambda step, row: None):
         config = grpo.model_copy(update={"num_iterations": iterations})
-        train(config, BUDGETS, 5, warmup_scorer, llava.vlm, store, validation, RunFolder(folder, {"seed": 5}), on_step)
+        task = Task(llava.vlm, store, warmup_scorer)
+        train(config, BUDGETS, 5, task, validation, RunFolder(folder, {"seed": 5}), on_step)
 
     return run
 
@@ -98,14 +99,15 @@ import sys
 from pathlib import Path
 from tests.conftest import _llava
 from tests.rl import conftest as world
-from grip_core.rl.train import train
+from grip_core.rl.train import Task, train
 from grip_core.rl.validation import Validation
 from grip_core.runs import RunFolder
 
 llava = _llava()
 store = world.make_store(llava)
 config = world.make_grpo().model_copy(update={"num_iterations": int(sys.argv[2])})
-train(config, world.BUDGETS, 5, world.make_scorer(), llava.vlm, store, Validation(llava.vlm, store, [1, 4]),
+task = Task(llava.vlm, store, world.make_scorer())
+train(config, world.BUDGETS, 5, task, Validation(llava.vlm, store, [1, 4]),
       RunFolder(Path(sys.argv[1]), {"seed": 5}), lambda step, row: print(f"step {step}", flush=True))
 """
 

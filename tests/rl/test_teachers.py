@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from grip_core.rl.teachers import TEACHERS, sharpened
+from grip_core.rl.teachers import BLOCK, TEACHERS, sharpened
+from grip_core.vlm.context import Selection
 
 
 @pytest.mark.parametrize("name", TEACHERS)
@@ -18,6 +19,34 @@ def test_teachers_give_distributions_over_real_tokens(name, family):
     assert (torch.isclose(total_B, torch.ones(3), atol=1e-4) | (total_B == 0)).all()
     assert total_B.max() > 0
     assert target_BN.std() > 0
+
+
+def test_the_attention_teacher_takes_the_largest_over_layers(family):
+    context = family.context()
+    rows_BLN = family.vlm.answer_attention(context)
+    largest_BN = torch.stack(list(rows_BLN.unbind(1))).max(0).values
+    wanted_BN = largest_BN / largest_BN.sum(1, keepdim=True)
+    torch.testing.assert_close(TEACHERS["attention"](family.vlm, context), wanted_BN)
+
+
+def test_leave_group_out_is_the_fall_when_a_block_is_dropped(llava, store):
+    context = store.context(llava.vlm, [0])
+    full = llava.vlm.answer_scores(context).log_prob_R[0]
+    falls = torch.zeros(context.n_visual)
+    for top in range(0, 12, BLOCK):
+        for left in range(0, 12, BLOCK):
+            block = [12 * row + column for row in range(top, top + BLOCK) for column in range(left, left + BLOCK)]
+            kept = [i for i in range(context.n_visual) if i not in block]
+            pruned = llava.vlm.answer_scores(context, Selection.of(torch.tensor([kept])))
+            falls[block] = (full - pruned.log_prob_R[0]).clamp(min=0.0)
+    assert (falls > 0).any()
+    target = TEACHERS["leave_group_out"](llava.vlm, context)[0]
+    torch.testing.assert_close(target, falls / falls.sum(), rtol=1e-3, atol=1e-5)
+
+
+def test_sharpening_keeps_a_flat_target_a_distribution():
+    flat_BN = torch.full((1, 144), 1 / 144)
+    assert torch.allclose(sharpened(flat_BN, 8.0), flat_BN)
 
 
 def test_the_gradient_teacher_is_the_finite_difference_of_scaling_a_token(llava, store):

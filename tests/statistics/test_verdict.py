@@ -12,6 +12,7 @@ from grip_core.statistics.verdict import verdict
         (-0.2, -0.01, "worse"),
         (-0.1, 0.1, "undecided"),
         (0.0, 0.1, "undecided"),
+        (1e-17, 5e-17, "undecided"),  # what rounding leaves of nothing
         (float("nan"), float("nan"), "undecided"),
     ],
 )

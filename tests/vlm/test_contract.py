@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from grip_core.vlm.assemble import assemble
 from grip_core.vlm.context import Context, Selection
+from grip_core.vlm.frozen import answer_scores
 from tests.conftest import QUESTIONS
 
 BOTH = pytest.mark.parametrize("positions", ["original", "compact"], indirect=True)
@@ -232,6 +234,23 @@ def test_rows_of_one_prompt_do_not_mix(family):
         kept = rows.kept_RK[[row]][:, rows.mask_RK[row]]
         alone = family.vlm.logits(context.rows(torch.tensor([prompt])), Selection.of(kept))
         close(together[[row]], alone)
+
+
+def test_answer_scores_by_hand():
+    """Two answers of three tokens and one of two; the third token of the last is padding, whatever the model says."""
+    probabilities = torch.tensor(
+        [
+            [[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6]],
+            [[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.2, 0.6, 0.2]],
+            [[0.5, 0.3, 0.2], [0.1, 0.8, 0.1], [0.9, 0.05, 0.05]],
+        ]
+    )
+    ids = torch.tensor([[0, 1, 2], [0, 1, 2], [0, 1, 2]])
+    mask = torch.tensor([[1, 1, 1], [1, 1, 1], [1, 1, 0]], dtype=torch.bool)
+    scores = answer_scores(probabilities.log(), ids, mask)
+    wanted = [np.log([0.7, 0.8, 0.6]).mean(), np.log([0.7, 0.8, 0.2]).mean(), np.log([0.5, 0.8]).mean()]
+    assert scores.log_prob_R.tolist() == pytest.approx(wanted, abs=1e-6)
+    assert scores.correct_R.tolist() == [True, False, True]
 
 
 def test_answer_scores_say_what_greedy_decoding_does(family):
