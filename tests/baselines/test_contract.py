@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch.nn import functional as F
 
+from grip_core import baselines
 from grip_core.baselines.registry import create, get, known
 from grip_core.errors import UserError
 from grip_core.vlm.context import Context, Selection
@@ -44,12 +46,11 @@ def padded(context: Context, extra: int) -> Context:
     )
 
 
-def test_the_eight_are_found():
-    expected = {"random", "grid", "pooling", "norm", "encoder_attention", "text_similarity", "fastv", "divprune"}
-    assert set(known()) == expected
-    assert len({item.label for item in known().values()}) == len(expected)
-    assert not any(item.trained for item in known().values())
-    assert {item.name for item in known().values() if item.query_aware} == {"text_similarity", "fastv"}
+def test_every_module_is_found():
+    """A method is its module and nothing else: each file of the package that is not plumbing holds one."""
+    files = {path.stem for path in Path(baselines.__file__).parent.glob("*.py")} - {"__init__", "base", "registry"}
+    assert set(known()) == files
+    assert len({item.label for item in known().values()}) == len(files)
 
 
 def test_an_unknown_name_lists_the_known():
@@ -137,10 +138,10 @@ def test_the_order_of_the_tokens_is_irrelevant(family, name):
         assert set(order[moved].tolist()) == set(plain)
 
 
-@pytest.mark.parametrize("name", ["grid", "norm", "encoder_attention", "divprune", "pooling"])
 @torch.no_grad()
-def test_blind_methods_ignore_the_question(family, name):
+def test_only_methods_that_say_so_read_the_question(family, method):
+    if method.query_aware or method.name == "random":  # random draws another set for every prompt
+        pytest.skip("the question may matter")
     context = family.context([0])
-    method = create(name, family.vlm, seed=0)
     asked = family.vlm.encode(family.images[:1], ["which row ?"], ["red"])
     assert kept_sets(method.select(context, 3)) == kept_sets(method.select(asked, 3))
