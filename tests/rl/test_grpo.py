@@ -110,14 +110,22 @@ def test_the_loss_is_grpos_written_out(trainer, beta):
 
 def test_a_gradient_of_full_size_has_the_same_bits_every_time(grpo, warmup_scorer, llava, store, tmp_path):
     """Large enough for several threads, whose sums must not depend on which comes first."""
-    config = grpo.model_copy(update={"prompts_per_step": 32, "group_size": 16})
+    config = grpo.model_copy(update={"prompts_per_step": 16, "group_size": 32})
     trainer = build_trainer(config, BUDGETS, 3, Task(llava.vlm, store, warmup_scorer), tmp_path)
-    trainer.current_gradient_accumulation_steps = 1
     inputs = rollout(trainer)
-    found = set()
-    for _ in range(20):
-        slopes = torch.autograd.grad(trainer._compute_loss(trainer.model, inputs), list(trainer.model.parameters()))
-        found.add(b"".join(slope.numpy().tobytes() for slope in slopes))
+    # As TRL hands them over: the rows of a prompt lie apart.
+    order = torch.randperm(len(inputs["prompt_ids"]), generator=torch.Generator().manual_seed(0))
+    inputs = {name: value[order] if value.ndim else value for name, value in inputs.items()}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        found = set()
+        for _ in range(20):
+            weighted = scored(trainer, inputs, trainer.model) * inputs["advantages"][:, None]
+            slopes = torch.autograd.grad(weighted.sum(), list(trainer.model.parameters()))
+            found.add(b"".join(slope.numpy().tobytes() for slope in slopes))
+    finally:
+        torch.set_num_threads(threads)
     assert len(found) == 1
 
 
