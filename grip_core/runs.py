@@ -67,6 +67,11 @@ class RunFolder:
         with open(self.metrics_path, "a") as file:
             file.write(json.dumps(row) + "\n")
 
+    def sync_metrics(self) -> None:
+        """Bring all rows to the disk: a checkpoint must not outlive the rows before it."""
+        with open(self.metrics_path, "a") as file:
+            os.fsync(file.fileno())
+
     def drop_metrics_after(self, step: int) -> None:
         """Forget rows written after the checkpoint that a run resumes from, and a row cut off by a crash."""
         text = _read(self.metrics_path) or ""
@@ -74,8 +79,8 @@ class RunFolder:
         write_text(self.metrics_path, "".join(line + "\n" for line in kept))
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All rows so far."""
-        return [json.loads(line) for line in (_read(self.metrics_path) or "").splitlines()]
+        """All rows so far, without one that is just being written or was cut off by a crash."""
+        return [json.loads(line) for line in (_read(self.metrics_path) or "").split("\n")[:-1]]
 
     def finish(self, step: int, timing: dict[str, float]) -> None:
         """Mark the run finished; its checkpoints have served."""

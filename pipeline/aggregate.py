@@ -12,7 +12,8 @@ from grip_core.evaluation.curves import read_curves
 from grip_core.evaluation.headline import headline, headline_differences
 from grip_core.evaluation.tables import accuracy_table, interval_table
 from grip_core.files import write_text
-from pipeline.stage import EVALUATION, RESULTS, WARMUP, run, train_run
+from grip_core.places import EVALUATION, RESULTS, WARMUP, train_run
+from pipeline.stage import run
 
 
 def aggregate(rows: pd.DataFrame, curves: pd.DataFrame, share: float, confidence: float) -> dict[str, str]:

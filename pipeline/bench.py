@@ -20,9 +20,11 @@ from grip_core.baselines import registry
 from grip_core.config import BudgetConfig, Params
 from grip_core.evaluation.evaluate import Selector
 from grip_core.evaluation.policy import PolicySelector
+from grip_core.places import FEATURES, WARMUP
 from grip_core.policy.plackett_luce import PlackettLuce
 from grip_core.policy.scorer import Scorer
 from grip_core.rl.grpo import SelectionTrainer
+from grip_core.rl.inputs import load_scorer
 from grip_core.rl.scoring import ROWS_PER_FORWARD
 from grip_core.rl.train import Task, build_trainer
 from grip_core.seeds import torch_generator
@@ -31,8 +33,7 @@ from grip_core.vlm.context import Context, Selection
 from grip_core.vlm.features import FeatureStore, load_store
 from grip_core.vlm.frozen import FrozenVLM
 from grip_core.vlm.load import load_vlm
-from pipeline.stage import FEATURES, WARMUP, run
-from pipeline.training import load_scorer
+from pipeline.stage import run
 
 BUDGETS = (1, 2, 4, 8, 16, 32, 64)
 STEPS = 12

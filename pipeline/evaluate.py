@@ -17,13 +17,14 @@ from grip_core.evaluation.names import GRIP, WARMUP
 from grip_core.evaluation.parts import evaluate_in_parts
 from grip_core.evaluation.policy import PolicySelector
 from grip_core.files import atomic_file
+from grip_core.places import EVALUATION, FEATURES, train_run
+from grip_core.places import WARMUP as WARMUP_RUN
+from grip_core.rl.inputs import load_scorer
 from grip_core.runs import code_fingerprint, hash_files
 from grip_core.vlm.features import load_store
 from grip_core.vlm.frozen import FrozenVLM
 from grip_core.vlm.load import load_vlm
-from pipeline.stage import EVALUATION, FEATURES, run, train_run
-from pipeline.stage import WARMUP as WARMUP_RUN
-from pipeline.training import load_scorer
+from pipeline.stage import run
 
 RANDOM = "random"
 

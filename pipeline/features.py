@@ -8,10 +8,11 @@ from grip_core.config import Params, check_budgets
 from grip_core.data.examples import SPLITS, load_split
 from grip_core.data.registry import BENCHMARKS
 from grip_core.errors import UserError
+from grip_core.places import FEATURES, PREPARED
 from grip_core.runs import code_fingerprint, hash_files
 from grip_core.vlm.features import cache_features, load_store
 from grip_core.vlm.load import fingerprint, load_vlm
-from pipeline.stage import FEATURES, PREPARED, run
+from pipeline.stage import run
 
 
 def main(params: Params) -> None:

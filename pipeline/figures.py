@@ -23,13 +23,14 @@ from grip_core.figures.pareto import pareto
 from grip_core.figures.report import Picture, render_report
 from grip_core.figures.save import figure_bytes, save_figure
 from grip_core.files import write_text
+from grip_core.places import EVALUATION, FEATURES, PREPARED, REPORT, RESULTS, train_run
 from grip_core.runs import environment, hash_files
 from grip_core.seeds import numpy_random
 from grip_core.vlm.context import Selection
 from grip_core.vlm.features import FeatureStore, load_store
 from grip_core.vlm.frozen import FrozenVLM
 from grip_core.vlm.load import load_vlm
-from pipeline.stage import EVALUATION, FEATURES, PREPARED, REPORT, RESULTS, run, train_run
+from pipeline.stage import run
 
 SHOWN = (GRIP, "fastv", "encoder_attention", "random")
 """Methods whose keep maps are drawn, beside all tokens; those that were not evaluated are left out."""

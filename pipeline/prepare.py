@@ -9,8 +9,9 @@ from tqdm import tqdm
 from grip_core.config import DataConfig, Params
 from grip_core.data.examples import SPLITS
 from grip_core.data.registry import BENCHMARKS
+from grip_core.places import PREPARED
 from grip_core.seeds import numpy_random
-from pipeline.stage import PREPARED, run
+from pipeline.stage import run
 
 
 def prepare(config: DataConfig, output: Path) -> None:

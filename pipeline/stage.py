@@ -1,4 +1,4 @@
-"""What every stage's script shares: where files lie, the params file, and mistakes told in one line.
+"""What every stage's script shares: the params file, and mistakes told in one line.
 
 A stage ends with `if __name__ == "__main__": run(main)` and is started from the repository's root:
 `python -m pipeline.<stage> [--params PATH]`.
@@ -13,21 +13,6 @@ from pathlib import Path
 
 from grip_core.config import load
 from grip_core.errors import UserError
-
-PREPARED = Path("data/prepared")
-VLM = Path("models/embedded")
-PRETRAIN = Path("artifacts/pretrain")
-FEATURES = Path("artifacts/features")
-WARMUP = Path("artifacts/warmup")
-TRAIN = Path("artifacts/train")
-EVALUATION = Path("artifacts/evaluation")
-RESULTS = Path("artifacts/results")
-REPORT = Path("report")
-
-
-def train_run(seed: int) -> Path:
-    """The run folder of one training seed."""
-    return TRAIN / f"seed-{seed}"
 
 
 def run(main: Callable[..., None], **options: Callable) -> None:

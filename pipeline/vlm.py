@@ -5,9 +5,10 @@ from __future__ import annotations
 from grip_core.config import Params
 from grip_core.data.examples import load_split
 from grip_core.data.registry import BENCHMARKS
+from grip_core.places import PREPARED, PRETRAIN, VLM
 from grip_core.runs import RunFolder, code_fingerprint, hash_files
 from grip_core.vlm.pretrain import pretrain
-from pipeline.stage import PREPARED, PRETRAIN, VLM, run
+from pipeline.stage import run
 
 
 def main(params: Params) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from grip_core.config import Params
+from grip_core.places import WARMUP
 from grip_core.rl.warmup import build_scorer, warm_up
 from grip_core.runs import RunFolder
-from pipeline.stage import WARMUP, run
+from pipeline.stage import run
 from pipeline.training import load_inputs
 
 

@@ -30,6 +30,8 @@ from grip_core.vlm.features import FeatureStore
 from grip_core.vlm.frozen import FrozenVLM
 
 OnStep = Callable[[int, dict[str, float]], None]
+Pause = Callable[[int], bool]
+"""Given a step that is done, whether to stop there for now."""
 
 
 @dataclass(frozen=True)
@@ -49,16 +51,18 @@ def train(
     validation: Validation,
     run: RunFolder,
     on_step: OnStep = lambda step, row: None,
-) -> Scorer:
+    pause: Pause = lambda step: False,
+) -> Scorer | None:
     """Train a copy of the task's warm-up by GRPO with the warm-up as the reference; save it in the run folder.
 
     Resumes from the folder's newest intact checkpoint, with the same numbers as if it had not been stopped (bit-equal
-    on a CPU); a finished run is read back. Calls `on_step(step, row)` with every row of metrics.
+    on a CPU); a finished run is read back. Calls `on_step(step, row)` with every row of metrics. Once `pause(step)` is
+    true the run is checkpointed at the next end of a rollout, and None is returned; the next call goes on from there.
     """
     if run.finished:
         return Scorer.from_pretrained(run.scorer)
     trainer = build_trainer(config, budgets, seed, task, run.checkpoints)
-    recorder = Recorder(config, trainer, validation, run, on_step)
+    recorder = Recorder(config, trainer, validation, run, on_step, pause)
     trainer.add_callback(recorder)
     trainer.remove_callback(PrinterCallback)  # it prints TRL's whole log at every step
     checkpoint = newest(run.checkpoints)
@@ -67,6 +71,8 @@ def train(
         recorder.write({"step": 0, **validation(task.warmup)})
     began = time.perf_counter()
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    if trainer.state.global_step < config.steps:
+        return None
     scorer = trainer.accelerator.unwrap_model(trainer.model)
     scorer.save_pretrained(run.scorer)
     run.finish(config.steps, {"total": time.perf_counter() - began, **trainer.stopwatch.seconds})
@@ -179,9 +185,16 @@ class Recorder(TrainerCallback):
     """Writes the metrics, evaluates the mode, seals checkpoints, and puts TRL's step counter right on resuming."""
 
     def __init__(
-        self, config: GrpoConfig, trainer: SelectionTrainer, validation: Validation, run: RunFolder, on_step: OnStep
+        self,
+        config: GrpoConfig,
+        trainer: SelectionTrainer,
+        validation: Validation,
+        run: RunFolder,
+        on_step: OnStep,
+        pause: Pause,
     ) -> None:
-        self.config, self.trainer, self.validation, self.run, self.on_step = config, trainer, validation, run, on_step
+        self.config, self.trainer, self.validation, self.run = config, trainer, validation, run
+        self.on_step, self.pause = on_step, pause
         self.bar = tqdm(total=config.steps, desc="grpo")
 
     def write(self, row: dict[str, float]) -> None:
@@ -209,9 +222,16 @@ class Recorder(TrainerCallback):
         if "reward" in row:  # not on the further updates of a rollout
             self.bar.set_postfix(reward=f"{row['reward']:.3f}", kl=f"{row.get('kl', 0.0):.3f}")
 
+    def on_step_end(self, args, state, control, **kwargs):
+        # In the middle of a rollout a checkpoint would lack the selections that its other updates are made on.
+        at_rollout = state.global_step % self.config.num_iterations == 0
+        if at_rollout and state.global_step < self.config.steps and self.pause(state.global_step):
+            control.should_save = control.should_training_stop = True
+
     def on_train_end(self, args, state, control, **kwargs):
         self.bar.close()
 
     def on_save(self, args, state, control, **kwargs):
+        self.run.sync_metrics()
         seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
         self.run.set_status("running", state.global_step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -40,10 +41,10 @@ def same_runs(first: Path, second: Path) -> None:
 
 @pytest.fixture
 def grpo_run(grpo, warmup_scorer, llava, store, validation):
-    def run(folder: Path, iterations: int, on_step=lambda step, row: None):
+    def run(folder: Path, iterations: int, on_step=lambda step, row: None, pause=lambda step: False):
         config = grpo.model_copy(update={"num_iterations": iterations})
         task = Task(llava.vlm, store, warmup_scorer)
-        train(config, BUDGETS, 5, task, validation, RunFolder(folder, {"seed": 5}), on_step)
+        return train(config, BUDGETS, 5, task, validation, RunFolder(folder, {"seed": 5}), on_step, pause)
 
     return run
 
@@ -55,6 +56,17 @@ def test_an_interrupted_grpo_run_equals_an_uninterrupted_one(grpo_run, tmp_path,
     with pytest.raises(Killed):
         grpo_run(tmp_path / "cut", iterations, kill_at(step))
     grpo_run(tmp_path / "cut", iterations)
+    same_runs(tmp_path / "whole", tmp_path / "cut")
+
+
+@pytest.mark.parametrize("iterations", [1, 2])
+@pytest.mark.parametrize("step", [1, 3, 4])
+def test_a_paused_grpo_run_goes_on_where_it_was(grpo_run, tmp_path, iterations, step):
+    grpo_run(tmp_path / "whole", iterations)
+    assert grpo_run(tmp_path / "cut", iterations, pause=lambda now: now >= step) is None
+    last = json.loads((tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()[-1])["step"]
+    assert last == -(-step // iterations) * iterations  # the next end of a rollout
+    assert grpo_run(tmp_path / "cut", iterations) is not None
     same_runs(tmp_path / "whole", tmp_path / "cut")
 
 

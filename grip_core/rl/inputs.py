@@ -1,0 +1,76 @@
+"""What a training run reads: the VLM, the training questions, the validation prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from grip_core.config import BudgetConfig, GrpoConfig, VlmConfig
+from grip_core.errors import UserError
+from grip_core.policy.budgets import headline_budgets
+from grip_core.policy.scorer import Scorer
+from grip_core.rl.validation import Validation, validation_subset
+from grip_core.rl.train import Task
+from grip_core.runs import code_fingerprint, hash_files
+from grip_core.vlm.features import COMPLETE, FeatureStore, load_store
+from grip_core.vlm.frozen import FrozenVLM
+from grip_core.vlm.load import load_vlm
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a training run reads."""
+
+    vlm: FrozenVLM
+    train: FeatureStore
+    validation: Validation
+    fingerprint: dict[str, Any]
+    """For the run's config: a folder with another fingerprint holds another run."""
+
+
+def open_inputs(
+    config: VlmConfig, features: Path, benchmarks: Sequence[str], budgets: Sequence[int], share: float, questions: int
+) -> Inputs:
+    """Open the VLM and the caches under `features`.
+
+    Validation is on the `budgets` of at most this `share` of the visual tokens, with so many `questions` a benchmark.
+    """
+    vlm = load_vlm(config.path, config.positions)
+    train, held_out = (load_store(features, benchmarks, split) for split in ("train", "validation"))
+    folders = [features / name / split for name in benchmarks for split in ("train", "validation")]
+    caches = {str(folder): (folder / COMPLETE).read_text() for folder in folders}
+    validated = headline_budgets(budgets, share, train.n_visual)
+    validation = Validation(vlm, validation_subset(held_out, questions), validated)
+    fingerprint = {
+        "features": caches,
+        "validation": {"budgets": validated, "questions": questions},
+        "code": code_fingerprint(),
+    }
+    return Inputs(vlm, train, validation, fingerprint)
+
+
+def load_scorer(run: Path) -> Scorer:
+    """The scorer of a finished run. Raises UserError if the run is not finished."""
+    if not (run / "scorer").is_dir():
+        raise UserError(f"{run} holds no trained scorer; run `make repro`, or the stage that makes it, first")
+    return Scorer.from_pretrained(run / "scorer")
+
+
+def open_task(inputs: Inputs, warmup: Path) -> Task:
+    """Training from the finished warm-up in that folder on. Raises UserError if there is none."""
+    return Task(inputs.vlm, inputs.train, load_scorer(warmup))
+
+
+def run_config(
+    grpo: GrpoConfig, budgets: BudgetConfig, seed: int, warmup: Path, fingerprint: dict[str, Any]
+) -> dict[str, Any]:
+    """All that decides a GRPO run's numbers, for its run folder."""
+    return {
+        "grpo": grpo.model_dump(exclude={"seeds"}),
+        "budgets": budgets.model_dump(),
+        "seed": seed,
+        "warmup": hash_files((warmup / "scorer").iterdir()),
+        **fingerprint,
+    }
