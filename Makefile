@@ -26,7 +26,7 @@ export MALLOC_TRIM_THRESHOLD_ ?= 1073741824
 export MALLOC_MMAP_THRESHOLD_ ?= 33554432
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test test-fast bench vlm lint format lock clean
+.PHONY: help install repro test test-fast slurm-test bench bench-storage vlm lint format lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -44,8 +44,17 @@ test: $(STAMP) ## Run all tests
 test-fast: $(STAMP) ## Run all tests but the slow ones
 	pytest -m 'not slow'
 
+# As root, with apt-get: it installs SLURM and PostgreSQL where they are missing, and runs its own daemons.
+slurm-test: $(STAMP) ## Test studies on a real SLURM of four nodes, booted on this machine and taken down again
+	slurm/dev-cluster install
+	pytest -m slurm
+
 bench: $(STAMP) ## Measure how fast training and evaluation go here
 	python -m pipeline.bench
+
+bench-storage: $(STAMP) ## Measure how fast studies hand out trials, by storage and number of workers
+	slurm/dev-cluster install
+	trap "slurm/dev-postgres down" EXIT; python -m studies.bench_storage --postgresql "$$(slurm/dev-postgres up)"
 
 # A frozen stage does not run, forced or not. `dvc unfreeze` and `dvc freeze` would rewrite dvc.yaml without some of its
 # comments, so the one line is changed here; it is changed back even if this fails or is interrupted.
@@ -55,13 +64,13 @@ vlm: $(STAMP) ## Train the embedded VLM again (its checkpoint is in git)
 	  sed -i 's/^    frozen: true$$/    frozen: false/' dvc.yaml && dvc repro --single-item --force vlm
 
 lint: $(STAMP) ## Check style and types
-	ruff check .
-	ruff format --check .
+	ruff check . slurm/dev-cluster slurm/dev-postgres
+	ruff format --check . slurm/dev-cluster slurm/dev-postgres
 	mypy
 
 format: $(STAMP) ## Put imports and layout in order
-	ruff check --fix .
-	ruff format .
+	ruff check --fix . slurm/dev-cluster slurm/dev-postgres
+	ruff format . slurm/dev-cluster slurm/dev-postgres
 
 lock: ## Resolve the dependencies anew and write requirements.lock
 	rm -rf $(VENV)

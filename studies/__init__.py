@@ -1,0 +1,1 @@
+"""Optuna searches over params.yaml, on this machine or on SLURM."""

@@ -1,0 +1,169 @@
+"""Which trial a worker does next: one that was left behind, or a new one, until the budget is spent.
+
+All of it happens under the study's lock, so that totals are exact whatever the storage: no two workers take the same
+trial, and no worker begins one too many.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from studies.failures import Failure, tell_failure
+from studies.folder import Study, StudyFolder
+from studies.lease import Identity, Lease, Watch, lease_lock, new_lease, read_lease, write_lease
+from studies.sampling import make_sampler
+from studies.space import Settings, suggest
+from studies.workers import spent_gpu_hours
+
+RETRY_OF = "retry_of"
+"""Attribute of a trial that repeats a failed one; it does not count against the budget."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A trial that this worker may work on."""
+
+    trial: Trial
+    settings: Settings
+    lease: Lease
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """No trial; `wait` if one may yet be left behind by a worker that does not move."""
+
+    reason: str
+    wait: bool = False
+
+
+def identify() -> Identity:
+    """This process. The job's name outlives a requeue, the worker's does not."""
+    array, element = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    slurm = f"{array}_{element}" if array else os.environ.get("SLURM_JOB_ID")
+    job = f"slurm-{slurm}" if slurm else f"local-{socket.gethostname()}-{os.getpid()}"
+    restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    return Identity(f"{job}-{uuid.uuid4().hex[:8]}", job, restarts, socket.gethostname())
+
+
+def claim(study: optuna.Study, folder: StudyFolder, record: Study, me: Identity, watch: Watch) -> Claim | Nothing:
+    """Take a trial. May be called again after a storage error: what a half-done call left is taken up first."""
+    with folder.lock():
+        if folder.stop_flag.exists():
+            return Nothing("the study was stopped")
+        trials = study.get_trials(deepcopy=False)
+        running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+        for trial in running:
+            lease = _take_over(study, folder, record, me, watch, trial)
+            if lease is not None:
+                return _claimed(study, record, trial._trial_id, lease)
+        reason = spent(record, folder, trials)
+        if reason is None:
+            # Two workers that ask one after the other must not draw from the same stream.
+            study.sampler = make_sampler(record.definition, len(trials))
+            new = study.ask()
+            suggest(new, record.definition)
+            return _claimed(study, record, new._trial_id, _take(folder, new.number, me, None, lost=False))
+        # Who leaves while another works on must be sure that it does: nobody would take its trial over.
+        now = time.monotonic()
+        return Nothing(reason, wait=not all(watch.alive(folder.lease(trial.number), now) for trial in running))
+
+
+def spent(record: Study, folder: StudyFolder, trials: list[FrozenTrial]) -> str | None:
+    """Why no new trial may begin; None if one may. Trials that were asked for by hand are always begun."""
+    if any(trial.state == TrialState.WAITING for trial in trials):
+        return None
+    budget = record.definition.budget
+    begun = sum(RETRY_OF not in trial.user_attrs for trial in trials)
+    if begun >= budget.trials:
+        return f"all {budget.trials} trials have begun"
+    if budget.hours is not None and time.time() - record.launched_at >= budget.hours * 3600:
+        return f"the {budget.hours} hours since the launch are over"
+    if budget.gpu_hours is not None and spent_gpu_hours(folder) >= budget.gpu_hours:
+        return f"the {budget.gpu_hours} GPU-hours are spent"
+    return None
+
+
+def _take_over(
+    study: optuna.Study, folder: StudyFolder, record: Study, me: Identity, watch: Watch, trial: FrozenTrial
+) -> Lease | None:
+    """A new lease on a running trial that nobody works on; None if somebody does, or if it is lost for good."""
+    path = folder.lease(trial.number)
+    before = read_lease(path)
+    # Its worker was cut off between asking for it and taking it: under the study's lock there is no other way.
+    if before is None or before.released:
+        return _take(folder, trial.number, me, before, lost=False)
+    # My own job was requeued. Should the process before me live on after all, its token is void from here.
+    if not me.succeeds(before.owner) and not watch.expired(path, before, time.monotonic()):
+        return None
+    lease = _take(folder, trial.number, me, before, lost=True)
+    if _finished(study, trial):  # by a worker that was slow, not dead, before its token was void
+        return None
+    if lease.losses >= record.definition.failures.attempts:
+        logs = sorted(str(path) for path in folder.logs.glob(f"*{before.owner.job.removeprefix('slurm-')}_*_log.*"))
+        message = f"lost {lease.losses} workers, the last one {before.owner.worker} on {before.owner.host}"
+        tell_failure(
+            study, trial._trial_id, Failure("lost", message, "", " ".join(logs), lease.attempt, before.owner.host)
+        )
+        return None
+    return lease
+
+
+def _take(folder: StudyFolder, number: int, me: Identity, before: Lease | None, lost: bool) -> Lease:
+    path = folder.lease(number)
+    lease = new_lease(me, before, lost)
+    with lease_lock(path):
+        write_lease(path, lease)
+    return lease
+
+
+def _finished(study: optuna.Study, trial: FrozenTrial) -> bool:
+    return study.get_trials(deepcopy=False)[trial.number].state.is_finished()
+
+
+def _claimed(study: optuna.Study, record: Study, trial_id: int, lease: Lease) -> Claim:
+    trial = Trial(study, trial_id)
+    # What a worker that was cut off had not drawn is drawn now, from the trial's own stream.
+    study.sampler = make_sampler(record.definition, trial.number)
+    return Claim(trial, suggest(trial, record.definition), lease)
+
+
+def carry_over(folder: StudyFolder, number: int, attempt: int) -> Path:
+    """The attempt's folder, holding all that the attempts before it had made safe.
+
+    The worker before may still be writing. What is copied in this order is whole or told to be damaged: a run's status
+    first, which says "finished" only once everything else stands, its rows last, of which a checkpoint needs those
+    before it.
+    """
+    target = folder.attempt(number, attempt)
+    if target.exists():
+        return target
+    earlier = [path for n in range(1, attempt) if (path := folder.attempt(number, n)).exists()]
+    # Renamed into place when it is whole: the next attempt begins from the last folder that there is.
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    temporary.mkdir(parents=True, exist_ok=True)
+    for run in sorted(earlier[-1].glob("seed-*")) if earlier else []:
+        _copy_run(run, temporary / run.name)
+    temporary.rename(target)
+    return target
+
+
+def _copy_run(run: Path, target: Path) -> None:
+    target.mkdir()
+    order = {"status.json": 0, "metrics.jsonl": 2}
+    for path in sorted(run.iterdir(), key=lambda path: order.get(path.name, 1)):
+        try:
+            if path.is_dir():
+                shutil.copytree(path, target / path.name, ignore_dangling_symlinks=True)
+            else:
+                shutil.copyfile(path, target / path.name)
+        except (FileNotFoundError, shutil.Error):
+            continue  # a checkpoint that its run has just replaced; its seal tells that it is not whole

@@ -1,0 +1,149 @@
+"""Sending workers to SLURM, through submitit, or starting them here; and asking which of them are still there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import submitit
+from submitit.slurm.slurm import _make_sbatch_string
+
+from grip_core.errors import UserError
+from studies.folder import Study, StudyFolder, append_line, read_lines
+from studies.profile import Profile, sbatch_parameters
+from studies.snapshot import environment
+from studies.worker import Worker
+
+PATIENCE = 20
+"""Seconds for a SLURM command: they hang for ever while the controller is away."""
+
+
+def arrays(jobs: int, profile: Profile) -> list[tuple[int, int]]:
+    """The arrays that so many jobs are sent as: elements, and how many of them may run at a time.
+
+    No array has more than the site's `max_array` elements, and all together run at most `workers` at a time.
+    """
+    sizes = [min(profile.max_array, jobs - start) for start in range(0, jobs, profile.max_array)]
+    share = [
+        max(1, profile.workers * (i + 1) // len(sizes) - profile.workers * i // len(sizes)) for i in range(len(sizes))
+    ]
+    return [(size, min(size, parallel)) for size, parallel in zip(sizes, share)]
+
+
+def submit(folder: StudyFolder, study: Study, profile: Profile, jobs: int) -> list[str]:
+    """Send so many workers; the ids of their jobs. Raises UserError if the scheduler refuses them."""
+    if profile.cluster == "local":
+        return [_start(folder, study, profile) for _ in range(jobs)]
+    return [_submit_array(folder, study, profile, *array) for array in arrays(jobs, profile)]
+
+
+def sbatch_text(folder: StudyFolder, name: str, code: str, profile: Profile, elements: int, parallel: int) -> str:
+    """The script that an array is sent as, without sending it."""
+    parameters = sbatch_parameters(profile, name, environment(folder, code)) | {"array_parallelism": parallel}
+    python = profile.python or sys.executable
+    command = f"{python} -u -m submitit.core._submit {folder.logs}"
+    return _make_sbatch_string(
+        command=command, folder=folder.logs, map_count=elements if elements > 1 else None, **parameters
+    )
+
+
+def _submit_array(folder: StudyFolder, study: Study, profile: Profile, elements: int, parallel: int) -> str:
+    try:
+        executor = submitit.SlurmExecutor(folder.logs, max_num_timeout=profile.requeues, python=profile.python)
+    except RuntimeError:
+        raise UserError(
+            "there is no SLURM here (srun was not found); launch on a login node, or with --profile local"
+        ) from None
+    parameters = sbatch_parameters(profile, study.definition.name, environment(folder, study.code))
+    executor.update_parameters(**parameters | {"array_parallelism": parallel})
+    try:
+        with executor.batch():
+            sent = [executor.submit(Worker(folder.path)) for _ in range(elements)]
+    except submitit.core.utils.FailedJobError as error:
+        raise UserError(f"sbatch refused the workers: {_last_line(error)}; check the profile") from None
+    job = sent[0].job_id.split("_")[0]
+    append_line(folder.jobs, {"cluster": "slurm", "job": job, "elements": elements, "at": time.time()})
+    return job
+
+
+def _start(folder: StudyFolder, study: Study, profile: Profile) -> str:
+    folder.logs.mkdir(parents=True, exist_ok=True)
+    log = folder.logs / f"local-{time.time_ns()}.log"
+    variables = {**os.environ, **environment(folder, study.code), **profile.environment}
+    with open(log, "w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "studies", "work", str(folder.path)],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            env=variables,
+            start_new_session=True,  # a Ctrl-C where it was launched is not for it
+        )
+    append_line(folder.jobs, {"cluster": "local", "job": str(process.pid), "elements": 1, "at": time.time()})
+    return str(process.pid)
+
+
+def active(folder: StudyFolder) -> dict[str, str]:
+    """The jobs of the study that run or wait, with their states."""
+    rows = read_lines(folder.jobs)
+    slurm = [row["job"] for row in rows if row["cluster"] == "slurm"]
+    local = {row["job"]: "RUNNING" for row in rows if row["cluster"] == "local" and _alive(row["job"], folder)}
+    return {**(_squeue(slurm) if slurm else {}), **local}
+
+
+def cancel(folder: StudyFolder) -> None:
+    """Kill all workers at once; what they were at goes on from its last checkpoint when the study is resumed."""
+    rows = read_lines(folder.jobs)
+    slurm = [row["job"] for row in rows if row["cluster"] == "slurm"]
+    if slurm:
+        slurm_command("scancel", *slurm)
+    for row in rows:
+        if row["cluster"] == "local" and _alive(row["job"], folder):
+            os.kill(int(row["job"]), signal.SIGKILL)
+
+
+def slurm_command(*command: str) -> str:
+    """What a SLURM command prints. Raises UserError if it fails or hangs."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE).stdout
+    except FileNotFoundError:
+        raise UserError(
+            f"{command[0]} was not found, but the study has jobs on SLURM; ask on one of its login nodes"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise UserError(f"{command[0]} did not answer within {PATIENCE} s; is SLURM's controller up?") from None
+    except subprocess.CalledProcessError as error:
+        if "Invalid job id" in error.stderr:  # all of them ended long ago
+            return ""
+        raise UserError(f"{' '.join(command)} failed: {error.stderr.strip()}") from None
+
+
+def _squeue(jobs: list[str]) -> dict[str, str]:
+    # All of the user's, for a list with one id that SLURM has forgotten is refused whole.
+    lines = slurm_command("squeue", "--noheader", "--array", "--me", "--format=%F %i %T").splitlines()
+    found = (line.split() for line in lines)
+    return {name: state for job, name, state in found if job in jobs}
+
+
+def _alive(pid: str, folder: StudyFolder) -> bool:
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return str(folder.path) in command and state != "Z"
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__
+
+
+def describe(row: dict[str, Any]) -> str:
+    """A submission in a few words."""
+    return f"{row['cluster']} {row['job']} ({row['elements']} workers)"

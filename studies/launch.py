@@ -1,0 +1,170 @@
+"""Launching a study, and going on with one; both may be done twice."""
+
+from __future__ import annotations
+
+import difflib
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from grip_core.config import Params
+from grip_core.errors import UserError
+from grip_core.files import write_text
+from studies.claims import RETRY_OF, spent
+from studies.definition import Definition, as_yaml
+from studies.folder import Study, StudyFolder
+from studies.jobs import active, submit
+from studies.profile import Profile
+from studies.provenance import at_launch
+from studies.sampling import quiet_optuna
+from studies.snapshot import take_snapshot
+from studies.space import check_space
+from studies.storage import check_locking, load_study, open_storage
+from studies.trainable import load_trainable
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a launch came to."""
+
+    jobs: list[str]
+    workers: int
+    already: int
+    """Workers that were there before."""
+    reason: str | None
+    """Why none were sent."""
+
+
+def launch(
+    root: Path,
+    definition: Definition,
+    params: Params,
+    profile: Profile,
+    storage: str | None,
+    queued: list[dict[str, Any]],
+) -> Sent:
+    """Make the study, or go on with it, and send its workers. `queued` settings are tried before any others.
+
+    Raises UserError if anything in it is wrong, or if a study of that name has another definition.
+    """
+    check_space(definition, params)
+    load_trainable(definition.trainable).check(params)
+    folder = StudyFolder((root / definition.name).absolute())
+    folder.path.mkdir(parents=True, exist_ok=True)
+    check_locking(folder.path)
+    with folder.lock():
+        if folder.exists:
+            _update(folder, definition, params, profile, storage)
+        else:
+            _create(folder, definition, params, profile, storage, queued)
+    return resume(folder)
+
+
+def resume(folder: StudyFolder, profile: Profile | None = None) -> Sent:
+    """Take the stop flag away and send as many workers as are missing, with another profile if one is given."""
+    record = folder.read()
+    if profile is not None:
+        record = replace(record, profile=profile.model_dump())
+        folder.write(record)
+    folder.stop_flag.unlink(missing_ok=True)
+    study = load_study(record.definition.name, record.storage)
+    left = trials_left(record, folder, study)
+    there = len(active(folder))
+    chosen = Profile(**record.profile)
+    missing = min(jobs_wanted(record.definition, chosen, left), left) - there
+    if missing <= 0:
+        return Sent([], 0, there, "no trial is left" if left == 0 else None)
+    folder.logs.mkdir(parents=True, exist_ok=True)
+    folder.workers.mkdir(exist_ok=True)
+    folder.trials.mkdir(exist_ok=True)
+    return Sent(submit(folder, record, chosen, missing), missing, there, None)
+
+
+def trials_left(record: Study, folder: StudyFolder, study: optuna.Study) -> int:
+    """How many trials are to be begun or finished."""
+    trials = study.get_trials(deepcopy=False)
+    unfinished = sum(not trial.state.is_finished() for trial in trials)
+    waiting = sum(trial.state == TrialState.WAITING for trial in trials)
+    begun = sum(RETRY_OF not in trial.user_attrs for trial in trials)
+    if waiting == 0 and spent(record, folder, trials) is not None:
+        return unfinished
+    return unfinished + max(0, record.definition.budget.trials - begun)
+
+
+def jobs_wanted(definition: Definition, profile: Profile, trials: int) -> int:
+    """How many jobs to send: a worker each, or as many as are needed where a job ends after a few trials."""
+    if definition.trials_per_job is None:
+        return profile.workers
+    return -(-trials // definition.trials_per_job)
+
+
+def _create(
+    folder: StudyFolder,
+    definition: Definition,
+    params: Params,
+    profile: Profile,
+    storage: str | None,
+    queued: list[dict[str, Any]],
+) -> None:
+    quiet_optuna()
+    where = storage or str(folder.journal)
+    study = optuna.create_study(
+        study_name=definition.name,
+        storage=open_storage(where),
+        directions=definition.directions,
+        load_if_exists=True,
+    )
+    # A launch that was cut off before it wrote its record is done again from the start.
+    if study.trials and any(trial.state != TrialState.WAITING for trial in study.trials):
+        raise UserError(
+            f"the storage holds trials of a study {definition.name} that {folder.path} knows nothing of; choose "
+            "another name, or delete it there"
+        )
+    known = [trial.system_attrs.get("fixed_params") for trial in study.trials]
+    for settings in queued:
+        if settings not in known:
+            study.enqueue_trial(settings)
+    code = take_snapshot(folder, definition.trainable)
+    folder.write(Study(definition, params, profile.model_dump(), where, code, time.time(), at_launch(code)))
+    write_text(folder.path / "definition.yaml", as_yaml(definition))
+
+
+def _update(folder: StudyFolder, definition: Definition, params: Params, profile: Profile, storage: str | None) -> None:
+    """Take over a larger budget and another profile; refuse everything else, for it would mix two studies."""
+    record = folder.read()
+    before, after = record.definition, definition
+    grown = all(
+        _at_least(getattr(after.budget, name), getattr(before.budget, name))
+        for name in type(before.budget).model_fields
+    )
+    if grown:
+        before = before.model_copy(update={"budget": after.budget})
+    difference = [
+        *_difference(as_yaml(before), as_yaml(after), "definition"),
+        *_difference(as_yaml(record.params), as_yaml(params), "params.yaml"),
+    ]
+    if storage is not None and storage != record.storage:
+        difference += [f"-storage: {record.storage}", f"+storage: {storage}"]
+    if difference:
+        raise UserError(
+            f"the study {definition.name} was launched with other settings; only its budget may grow. Give the changed "
+            "one another name, or undo this:\n" + "\n".join(difference)
+        )
+    folder.write(replace(record, definition=after, profile=profile.model_dump()))
+
+
+def _at_least(after: float | None, before: float | None) -> bool:
+    """Whether a budget has not shrunk; None is no limit."""
+    return after is None or (before is not None and after >= before)
+
+
+def _difference(before: str, after: str, name: str) -> list[str]:
+    return list(
+        difflib.unified_diff(
+            before.splitlines(), after.splitlines(), f"launched {name}", f"new {name}", n=1, lineterm=""
+        )
+    )

@@ -1,0 +1,83 @@
+"""What a launch would run, without running it."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from grip_core.config import Params
+from studies.definition import Definition, Dimension
+from studies.folder import StudyFolder
+from studies.jobs import arrays, sbatch_text
+from studies.launch import jobs_wanted
+from studies.profile import Profile
+from studies.show import render_arrays
+from studies.space import GROUP_SHAPE, check_space, trial_params
+
+
+def preview(console: Console, root: Path, definition: Definition, params: Params, profile: Profile) -> None:
+    """Print the space, what a trial gets, the arrays, what they can cost at most, and the first array's script.
+
+    Raises UserError for whatever a launch would refuse.
+    """
+    check_space(definition, params)
+    console.print(space_table(definition))
+    budget, compute = definition.budget, definition.compute
+    steps = sorted(step_counts(definition, params))
+    console.print(
+        f"{budget.trials} trials of {len(definition.seeds)} seeds, each {compute.selections:,} scored selections in "
+        f"{compute.rungs} rungs: {steps[0]} to {steps[-1]} optimizer steps\n"
+        f"then the best {definition.promote.best} on {len(definition.promote.seeds)} fresh seeds, by `promote`"
+    )
+    jobs = jobs_wanted(definition, profile, budget.trials)
+    console.print(render_arrays(jobs, profile))
+    console.print(cost(definition, profile, jobs))
+    if profile.cluster == "slurm":
+        folder = StudyFolder((root / definition.name).absolute())
+        elements, parallel = arrays(jobs, profile)[0]
+        console.rule("sbatch")
+        # As it is, for it may be kept and compared.
+        print(sbatch_text(folder, definition.name, "SNAPSHOT", profile, elements, parallel))
+
+
+def step_counts(definition: Definition, params: Params) -> set[int]:
+    """The numbers of optimizer steps that trials of this study can have."""
+    shape = [key for key in GROUP_SHAPE if key in definition.space]
+    points = itertools.product(*(definition.space[key].extremes for key in shape))
+    return {trial_params(definition, params, dict(zip(shape, values))).grpo.steps for values in points}
+
+
+def cost(definition: Definition, profile: Profile, jobs: int) -> str:
+    """The most GPU-hours that can be spent: what bounds them, in words."""
+    if not profile.gpus:
+        return "GPU-hours: none, for the profile asks for no GPU"
+    cap = definition.budget.gpu_hours
+    a_round = min(jobs, profile.workers) * profile.gpus
+    limits = [f"{a_round} GPUs for up to {profile.minutes / 60:g} hours a job, requeued while trials are left"]
+    if definition.budget.hours is not None:
+        limits.append(f"no trial begins later than {definition.budget.hours:g} hours after the launch")
+    if cap is not None:
+        limits.append(f"no trial begins once {cap:g} GPU-hours are spent")
+    return "GPU-hours: " + "; ".join(limits)
+
+
+def space_table(definition: Definition) -> Table:
+    """The space, a key a line."""
+    table = Table(
+        "key", "values", "only with", title=f"{definition.name}: {definition.sampler.name}", title_justify="left"
+    )
+    for key, dimension in definition.space.items():
+        conditions = "; ".join(f"{other} in {values}" for other, values in dimension.when.items())
+        table.add_row(key, _values(dimension), conditions)
+    for key, value in definition.params.items():
+        table.add_row(key, f"{value} (in all trials)", "")
+    return table
+
+
+def _values(dimension: Dimension) -> str:
+    if dimension.choices is not None:
+        return ", ".join(map(str, dimension.choices))
+    return f"{dimension.low} to {dimension.high}{', log' if dimension.log else ''}"

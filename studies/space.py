@@ -1,0 +1,148 @@
+"""From a study's space to a trial's settings, and from settings to checked params."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+
+from grip_core.config import Params, parse
+from grip_core.errors import UserError
+from studies.definition import Definition, Dimension, Value
+
+Settings = dict[str, Value]
+"""Values by their key in params.yaml, as "grpo.beta"."""
+
+DERIVED = {
+    "grpo.steps": "compute.selections",
+    "grpo.checkpoint_every": "compute.rungs and compute.checkpoints_per_rung",
+    "grpo.evaluate_every": "compute.rungs",
+    "grpo.seeds": "seeds",
+}
+"""Keys that a trial's share of the compute decides, and what decides them."""
+GROUP_SHAPE = ("grpo.prompts_per_step", "grpo.group_size", "grpo.num_iterations")
+
+
+def suggest(trial: optuna.trial.Trial, definition: Definition) -> Settings:
+    """A trial's values for the keys that its other values let it have; what it already has is not drawn again."""
+    settings: Settings = {}
+    for key in in_order(definition.space):
+        dimension = definition.space[key]
+        if all(settings.get(other, definition.params.get(other)) in values for other, values in dimension.when.items()):
+            settings[key] = suggest_one(trial, key, dimension)
+    return settings
+
+
+def suggest_one(trial: optuna.trial.Trial, key: str, dimension: Dimension) -> Value:
+    """A value for one key, by the kind of its dimension."""
+    if dimension.choices is not None:
+        chosen: Any = trial.suggest_categorical(key, dimension.choices)
+        return chosen
+    low, high = dimension.low, dimension.high
+    if isinstance(low, int) and isinstance(high, int):
+        return trial.suggest_int(key, low, high, log=dimension.log)
+    assert low is not None  # the schema's own rule
+    assert high is not None
+    return trial.suggest_float(key, low, high, log=dimension.log)
+
+
+def in_order(space: Mapping[str, Dimension]) -> list[str]:
+    """The keys, each after those that its `when` names. Raises UserError for conditions that go round in a circle."""
+    ordered: list[str] = []
+    left = list(space)
+    while left:
+        ready = [key for key in left if not (set(space[key].when) & set(left))]
+        if not ready:
+            raise UserError(f"space: the conditions of {', '.join(left)} go round in a circle; remove one `when`")
+        ordered += ready
+        left = [key for key in left if key not in ready]
+    return ordered
+
+
+def trial_params(definition: Definition, base: Params, settings: Settings) -> Params:
+    """The params of a trial: the base, the study's own, the trial's settings, and what its compute comes to.
+
+    Every trial scores `compute.selections` selections a seed. Raises UserError if the schema refuses the values, or if
+    the compute cannot be divided into rungs and checkpoints.
+    """
+    given = {**definition.params, **settings}
+    # Steps must be multiples of it, and the base's need not be of this trial's; they are set below.
+    iterations = given.get("grpo.num_iterations", base.grpo.num_iterations)
+    some = dict.fromkeys(("grpo.steps", "grpo.evaluate_every", "grpo.checkpoint_every"), iterations)
+    changed = changed_params(base, given | some, definition.name)
+    compute, grpo = definition.compute, changed.grpo
+    a_rollout = grpo.prompts_per_step * grpo.group_size
+    parts = compute.rungs * compute.checkpoints_per_rung
+    if compute.selections % (a_rollout * parts):
+        raise UserError(
+            f"{definition.name}: compute.selections must be a multiple of prompts_per_step x group_size x rungs x "
+            f"checkpoints_per_rung, so that all trials get the same, but got {compute.selections} and "
+            f"{grpo.prompts_per_step} x {grpo.group_size} x {compute.rungs} x {compute.checkpoints_per_rung} = "
+            f"{a_rollout * parts}"
+        )
+    steps = compute.selections // a_rollout * grpo.num_iterations
+    derived: dict[str, Any] = {
+        "grpo.steps": steps,
+        "grpo.evaluate_every": steps // compute.rungs,
+        "grpo.checkpoint_every": steps // parts,
+        "grpo.seeds": definition.seeds,
+    }
+    return changed_params(changed, derived, definition.name)
+
+
+def changed_params(params: Params, settings: Mapping[str, Any], source: str) -> Params:
+    """Params with other values, checked as a whole. Raises UserError for an unknown key or a value out of range."""
+    raw = copy.deepcopy(params.model_dump())
+    for key, value in settings.items():
+        *sections, name = key.split(".")
+        place = raw
+        for section in sections:
+            place = place.get(section) if isinstance(place, dict) else None  # type: ignore[assignment]
+        if not isinstance(place, dict) or name not in place:
+            raise UserError(f"{source}: {key} is not a key of params.yaml; see grip_core/config.py for what there is")
+        place[name] = value
+    return parse(Params, raw, source)
+
+
+def check_space(definition: Definition, base: Params) -> None:
+    """Raise UserError if the space holds a value that params.yaml's schema refuses, or a key that is not searchable.
+
+    Tried are every choice and both ends of every range, one key at a time, and all combinations of what decides how
+    the compute is divided.
+    """
+    for key in {**definition.space, **definition.params}:
+        if key in DERIVED:
+            raise UserError(f"{definition.name}: {key} follows from {DERIVED[key]} and cannot be set; remove it")
+    for key in set(definition.space) & set(definition.params):
+        raise UserError(f"{definition.name}: {key} must be in space or in params, but got it in both")
+    for key, dimension in definition.space.items():
+        for other, values in dimension.when.items():
+            _check_condition(definition, key, other, values)
+    in_order(definition.space)
+    shape = [key for key in GROUP_SHAPE if key in definition.space]
+    ranges = [key for key in shape if definition.space[key].choices is None]
+    if ranges:
+        raise UserError(
+            f"{definition.name}: {ranges[0]} decides how the compute is divided and needs choices, but got a range"
+        )
+    for point in itertools.product(*(definition.space[key].extremes for key in shape)):
+        trial_params(definition, base, dict(zip(shape, point)))
+    for key, dimension in definition.space.items():
+        for value in dimension.extremes:
+            trial_params(definition, base, {key: value})
+
+
+def _check_condition(definition: Definition, key: str, other: str, values: list[Value]) -> None:
+    if other not in definition.space:
+        raise UserError(
+            f"{definition.name}: space.{key}.when names {other}, which is not searched; remove the condition"
+        )
+    choices = definition.space[other].choices
+    missing = [value for value in values if choices is None or value not in choices]
+    if missing:
+        raise UserError(
+            f"{definition.name}: space.{key}.when.{other} must hold choices of {other} ({choices}), but got {missing}"
+        )

@@ -1,0 +1,160 @@
+"""One trial: its seeds advance stage by stage, their mean is reported, its end is told; all as the lease's owner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any, Literal
+
+import optuna
+from optuna.trial import TrialState
+
+from grip_core.config import Params
+from studies.claims import Claim, carry_over
+from studies.failures import check_writable, describe, tell_failure
+from studies.folder import Study, StudyFolder
+from studies.lease import Hold, LeaseLost
+from studies.provenance import of_trial
+from studies.space import trial_params
+from studies.storage import StorageAway, ride_out
+from studies.trainable import Stage, Trainable, stages
+
+Outcome = Literal["complete", "pruned", "failed", "paused", "lost"]
+PROVENANCE, METRICS = "provenance", "metrics"
+"""Attributes of a finished trial."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a worker works with, whatever the trial."""
+
+    study: optuna.Study
+    folder: StudyFolder
+    record: Study
+    trainable: Trainable
+    provenance: dict[str, Any]
+    log: str
+    stopping: Callable[[], bool]
+    """Whether this worker is to put its trial down."""
+
+
+def run_trial(context: Context, claim: Claim) -> Outcome:
+    """Work on a trial until it ends, is put down, or is lost to another worker.
+
+    Raises UserError if the trial's folder cannot be written, and StorageAway: the fault is not the trial's, which is
+    left for another worker to take over.
+    """
+    definition, number = context.record.definition, claim.trial.number
+    with Hold(context.folder.lease(number), claim.lease, definition.lease.beat) as hold:
+        try:
+            carry_over(context.folder, number, claim.lease.attempt)
+            return _run_stages(context, claim, hold)
+        except LeaseLost:
+            return "lost"
+        except StorageAway:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a trial fails of is kept on it
+            if hold.lost.is_set():
+                return "lost"
+            check_writable(context.folder.trial(number))
+            failure = describe(error, context.log, claim.lease.attempt, context.provenance["host"])
+
+            def tell() -> None:
+                with hold.owned():
+                    tell_failure(context.study, claim.trial._trial_id, failure)
+
+            ride_out(f"telling that trial {number} failed", tell)
+            return "failed"
+
+
+def _run_stages(context: Context, claim: Claim, hold: Hold) -> Outcome:
+    definition = context.record.definition
+    params = trial_params(definition, context.record.params, claim.settings)
+    limit = definition.failures.trial_minutes
+
+    def pause() -> bool:
+        if limit is not None and hold.seconds > limit * 60:
+            raise TimeoutError(f"the trial took longer than failures.trial_minutes = {limit}")
+        return hold.lost.is_set() or context.stopping()
+
+    finals: dict[int, dict[str, float]] = {}
+    for stage in stages(definition, params):
+        now = _advance(context, claim, params, stage, pause)
+        if now is None:
+            hold.release()
+            return "paused"
+        finals |= now
+        if definition.pruner.name != "none" and _report(context, claim, hold, stage, now):
+            return _tell(context, claim, hold, finals, TrialState.PRUNED)
+    return _tell(context, claim, hold, finals, TrialState.COMPLETE)
+
+
+def _advance(
+    context: Context, claim: Claim, params: Params, stage: Stage, pause: Callable[[], bool]
+) -> dict[int, dict[str, float]] | None:
+    """The metrics of each of the stage's seeds at its step; None if the trial was put down before."""
+    found: dict[int, dict[str, float]] = {}
+    for seed in stage.seeds:
+        folder = context.folder.run(claim.trial.number, claim.lease.attempt, seed)
+        metrics = context.trainable.advance(params, seed, stage.step, folder, pause)
+        if metrics is None:
+            return None
+        found[seed] = metrics
+    return found
+
+
+def mean_metrics(by_seed: dict[int, dict[str, float]]) -> dict[str, float]:
+    """Every metric that all seeds have, averaged over them."""
+    rows = list(by_seed.values())
+    names = [name for name in rows[0] if all(name in row for row in rows)]
+    return {name: fmean(row[name] for row in rows) for name in names}
+
+
+def _value(metrics: dict[str, float], name: str) -> float:
+    if name not in metrics:
+        raise KeyError(f"there is no metric {name!r} at this step; there are {', '.join(sorted(metrics))}")
+    return metrics[name]
+
+
+def _report(context: Context, claim: Claim, hold: Hold, stage: Stage, now: dict[int, dict[str, float]]) -> bool:
+    """Report the stage's mean; whether the pruner has seen enough."""
+    value = _value(mean_metrics(now), context.record.definition.objectives[0].metric)
+
+    def report() -> bool:
+        with hold.owned():
+            values = context.study._storage.get_trial(claim.trial._trial_id).intermediate_values
+            if stage.reported_at not in values:  # an attempt before this one may have got here
+                claim.trial.report(value, stage.reported_at)
+            return claim.trial.should_prune()
+
+    return ride_out(f"reporting trial {claim.trial.number}", report)
+
+
+def _tell(
+    context: Context, claim: Claim, hold: Hold, finals: dict[int, dict[str, float]], state: TrialState
+) -> Outcome:
+    definition, trial = context.record.definition, claim.trial
+    metrics = mean_metrics(finals)
+    values = [_value(metrics, objective.metric) for objective in definition.objectives]
+    constraints = {item.metric: _value(metrics, item.metric) - item.at_most for item in definition.constraints}
+    provenance = {
+        **context.provenance,
+        **of_trial(context.record, claim.settings, hold.seconds),
+        "attempts": claim.lease.attempt,
+        "losses": claim.lease.losses,
+    }
+
+    def tell() -> None:
+        with hold.owned():
+            if context.study._storage.get_trial(trial._trial_id).state.is_finished():
+                return  # told before the storage went away
+            for name, value in constraints.items():
+                trial.set_constraint(name, value)
+            trial.set_user_attr(METRICS, metrics)
+            trial.set_user_attr(PROVENANCE, provenance)
+            told = values if state == TrialState.COMPLETE else None
+            context.study.tell(trial.number, told, state=state, skip_if_finished=True)
+
+    ride_out(f"telling the end of trial {trial.number}", tell)
+    return "complete" if state == TrialState.COMPLETE else "pruned"

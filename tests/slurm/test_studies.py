@@ -1,0 +1,293 @@
+"""Studies on a real SLURM, disturbed in every way that a cluster knows: nothing is lost, nothing is done twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from optuna.trial import TrialState
+
+from studies.failures import failure_of
+from studies.jobs import active, cancel
+from studies.profile import Profile
+from studies.status import gather, share_in_trials
+from tests.slurm.conftest import DevCluster, Postgres
+from tests.studies.conftest import ROOT
+from tests.studies.harness import Launched, launched, wait_until
+from tests.studies.test_training import TINY, check_equal
+
+pytestmark = pytest.mark.slurm
+
+# All of a node's cores, so that every worker has a node to itself.
+PROFILE = Profile(cluster="slurm", workers=3, gpus=1, cpus=8, minutes=60, signal_seconds=30)
+STEADY = {
+    "space": {"grpo.learning_rate": {"low": 0.001, "high": 0.9, "log": True}},
+    "params": {"grpo.beta": 0.4},  # seconds a step: 8 a trial
+    "lease": {"beat": 0.5, "grace": 4.0},
+}
+
+
+@pytest.fixture(params=["journal", "postgresql"])
+def storage(request) -> str | None:
+    """Both kinds; the tests are the same."""
+    return None if request.param == "journal" else request.getfixturevalue("postgres").url()
+
+
+@pytest.fixture
+def start(cluster, storage, tmp_path, monkeypatch) -> Iterator:
+    """Launch a study on the cluster."""
+    monkeypatch.chdir(ROOT)
+    started: list[Launched] = []
+
+    def begin(profile: Profile = PROFILE, **changes) -> Launched:
+        started.append(launched(tmp_path, profile, storage, **STEADY | changes))
+        return started[-1]
+
+    yield begin
+    for study in started:
+        cancel(study.folder)
+
+
+def node_of(cluster: DevCluster, job: str) -> str:
+    """The node that a job runs on."""
+    return cluster.run("squeue", "--noheader", "--format=%N", f"--jobs={job.removeprefix('slurm-')}").strip()
+
+
+def test_a_heavy_tailed_study_keeps_its_workers_busy(start, capsys):
+    """24 trials, of 1.5 to some 15 s; with a barrier after every four, most workers would wait for the longest."""
+    lengths = 1.5 * (1 - (np.arange(24) + 0.5) / 24) ** -0.6
+    choices = [round(float(length) / 10, 4) for length in lengths]
+    study = start(
+        PROFILE.model_copy(update={"workers": 4}),
+        space={"grpo.beta": {"choices": choices}},
+        params={},
+        seeds=[1],
+        sampler={"name": "grid"},
+        budget={"trials": 24},
+    )
+    study.wait(240)
+    trials = study.trials()
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 24
+    assert sorted(trial.params["grpo.beta"] for trial in trials) == sorted(choices)  # none twice
+    assert all(study.lease(trial.number).attempt == 1 for trial in trials)
+    assert len({card.job for card in study.cards()}) == 4
+    took = np.array([trial.params["grpo.beta"] * 10 for trial in trials]).reshape(-1, 4)
+    barrier = took.sum() / (4 * took.max(axis=1).sum())
+    share = share_in_trials(study.cards())
+    with capsys.disabled():
+        print(f"\nshare of worker time in trials: {share:.3f}; with a barrier after every four: {barrier:.3f}")
+    assert share >= 0.95
+    assert barrier < share
+
+
+def test_a_killed_worker(start):
+    study = start()
+    card = study.busy(steps=5)
+    os.kill(card.pid, signal.SIGKILL)
+    study.wait()
+    study.check()
+    assert (study.lease(card.trial).attempt, study.lease(card.trial).losses) == (2, 1)
+
+
+def test_a_killed_slurmd_whose_worker_lives_on(start, cluster):
+    """SLURM requeues the job while the old process still computes: two copies, of which one counts."""
+    study = start(params={"grpo.beta": 2.5}, budget={"trials": 3})  # 50 s a trial: SLURM misses a node after some 20
+    card = study.busy(steps=2)
+    node = node_of(cluster, card.job)
+    cluster.kill_node(node)
+    wait_until(lambda: study.lease(card.trial).attempt == 2, 60, "the requeued job takes its trial up")
+    study.wait(240)
+    study.check()
+    cluster.start_node(node)
+
+
+def test_a_node_that_fails_with_its_jobs(start, cluster):
+    study = start()
+    card = study.busy(steps=3)
+    node = node_of(cluster, card.job)
+    cluster.kill_node(node, jobs=True)
+    study.wait(240)
+    study.check()
+    assert study.lease(card.trial).attempt == 2
+    cluster.start_node(node)
+
+
+def test_a_node_that_is_set_down(start, cluster):
+    study = start()
+    card = study.busy(steps=3)
+    node = node_of(cluster, card.job)
+    cluster.run("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+    study.wait(240)  # SLURM takes the node back by itself once it answers
+    study.check()
+    assert study.lease(card.trial).attempt == 2
+
+
+def test_pre_emption_by_a_higher_partition(start, cluster):
+    study = start()
+    card = study.busy(steps=3)
+    node = node_of(cluster, card.job)
+    urgent = cluster.submit("-p", "urgent", "-w", node, "-c", "8", "--wrap", "sleep 3")
+    study.wait(240)
+    study.check()
+    lease = study.lease(card.trial)
+    assert (lease.attempt, lease.losses) == (2, 0)  # put down in time, not lost
+    wait_until(lambda: cluster.states(urgent) == ["COMPLETED"], 60, "the urgent job has run")
+
+
+def test_a_time_limit(start):
+    """One trial, longer than a job may be: it goes on in the same job, requeued, at its step."""
+    profile = PROFILE.model_copy(update={"workers": 1, "minutes": 1, "signal_seconds": 50})
+    study = start(profile, params={"grpo.beta": 2.0}, budget={"trials": 1})
+    study.wait(240)
+    study.check()
+    cards = study.cards()
+    assert len(cards) >= 2
+    assert len({card.job for card in cards}) == 1
+    assert study.lease(0).losses == 0
+
+
+def test_the_whole_array_cancelled_and_resumed(start, cluster):
+    study = start()
+    study.busy(steps=3)
+    cancel(study.folder)
+    wait_until(lambda: not active(study.folder), 60, "the array is gone")
+    assert TrialState.RUNNING in {trial.state for trial in study.trials()}
+    study.resume()
+    study.resume()  # safe to do twice
+    assert len(active(study.folder)) == PROFILE.workers
+    study.wait()
+    study.check()
+
+
+def test_a_requeue_without_a_signal(start, cluster):
+    study = start()
+    card = study.busy(steps=3)
+    cluster.run("scontrol", "requeue", card.job.removeprefix("slurm-"))
+    study.wait(240)
+    study.check()
+    assert study.lease(card.trial).attempt == 2
+
+
+def test_a_controller_that_is_killed_and_restarted(start, cluster):
+    study = start()
+    study.busy(steps=3)
+    cluster.kill_controller()
+    status = gather(study.folder)  # says so instead of hanging
+    assert isinstance(status.jobs, str)
+    cluster.start_controller()
+    study.wait(240)
+    study.check()
+
+
+@pytest.mark.parametrize("storage", ["journal"], indirect=True)
+def test_real_training_that_is_pre_empted(start, cluster, tmp_path):
+    study = start(**TINY)
+    card = study.busy(steps=6)
+    cluster.submit("-p", "urgent", "-w", node_of(cluster, card.job), "-c", "8", "--wrap", "sleep 3")
+    study.wait(300)
+    lease = study.lease(card.trial)
+    assert (lease.attempt, lease.losses) == (2, 0)
+    check_equal(study, tmp_path / "whole")
+
+
+@pytest.mark.parametrize("restarts", ["0", "1"])
+def test_two_copies_of_one_job(start, restarts):
+    """Of the same start they share the work; a later start takes over, and the one before sees it and ends."""
+    study = start()
+    card = study.busy(steps=3)
+    array, task = card.job.removeprefix("slurm-").split("_")
+    variables = {**os.environ, "SLURM_ARRAY_JOB_ID": array, "SLURM_ARRAY_TASK_ID": task}
+    variables["SLURM_RESTART_COUNT"] = restarts
+    command = [sys.executable, "-m", "studies", "work", str(study.folder.path)]
+    copy = subprocess.run(command, env=variables, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    assert copy.returncode == 0, copy.stderr
+    study.wait(240)
+    study.check()
+    assert study.lease(card.trial).attempt == 1 + int(restarts)
+    assert ("started its job again elsewhere" in Path(card.log).read_text()) == (restarts == "1")
+
+
+def test_a_loss_that_is_not_a_number(start):
+    space = {"grpo.epsilon": {"choices": [0.2, 0.5]}, "grpo.learning_rate": {"choices": [0.1, 0.2]}}
+    study = start(space=space, sampler={"name": "grid"}, params={"grpo.beta": 0.05}, budget={"trials": 4})
+    study.wait()
+    failed = [trial for trial in study.trials() if trial.state == TrialState.FAIL]
+    assert len(failed) == 2
+    for trial in failed:
+        assert trial.params["grpo.epsilon"] == 0.5
+        assert failure_of(trial)["cause"] == "nan"
+        assert "FloatingPointError" in failure_of(trial)["traceback"]
+        assert Path(failure_of(trial)["log"]).exists()
+    assert [trial.state for trial in study.trials()].count(TrialState.COMPLETE) == 2
+
+
+@pytest.mark.parametrize("storage", ["postgresql"], indirect=True)
+def test_a_database_that_restarts(start, postgres: Postgres):
+    study = start(pruner={"name": "hyperband"}, params={"grpo.beta": 0.2})
+    study.busy(steps=3)
+    postgres.stop()
+    wait_until(lambda: any("the storage is away" in text for text in logs(study)), 60, "a worker misses it")
+    postgres.start()
+    study.wait(240)
+    for trial in study.trials():
+        assert trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        assert study.lease(trial.number).attempt == 1
+        if trial.state == TrialState.COMPLETE:
+            assert trial.value == pytest.approx(study.expected(trial))
+
+
+def test_a_full_run_folder(start, tmp_path):
+    """Workers end with a clear error, trials wait, and all goes on once there is room."""
+    trials = tmp_path / "toy" / "trials"
+    trials.mkdir(parents=True)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(trials)], check=False).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    try:
+        study = start()
+        study.busy(steps=3)
+        fill = trials / "fill"
+        subprocess.run(["dd", "if=/dev/zero", f"of={fill}"], stderr=subprocess.DEVNULL, check=False)
+        wait_until(lambda: not active(study.folder), 120, "the workers give up")
+        assert any("No space left on device" in text for text in logs(study))
+        assert not [trial for trial in study.trials() if trial.state == TrialState.FAIL]
+        fill.unlink()
+        study.resume()
+        study.wait(240)
+        study.check()
+    finally:
+        cancel(study.folder)
+        subprocess.run(["umount", "--lazy", str(trials)], check=True)
+
+
+def test_a_read_only_run_folder(start, tmp_path):
+    trials = tmp_path / "toy" / "trials"
+    trials.mkdir(parents=True)
+    if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(trials)], check=False).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    try:
+        study = start()
+        study.busy(steps=3)
+        wait_until(
+            lambda: not subprocess.run(["mount", "-o", "remount,ro", str(trials)], check=False).returncode,
+            60,
+            "remount",
+        )
+        wait_until(lambda: not active(study.folder), 120, "the workers give up")
+        assert any("Read-only file system" in text for text in logs(study))
+        subprocess.run(["mount", "-o", "remount,rw", str(trials)], check=True)
+        study.resume()
+        study.wait(240)
+        study.check()
+    finally:
+        cancel(study.folder)
+        subprocess.run(["umount", "--lazy", str(trials)], check=True)
+
+
+def logs(study: Launched) -> list[str]:
+    return [path.read_text() for path in study.folder.logs.glob("*") if path.suffix in (".err", ".out", ".log")]

@@ -1,0 +1,74 @@
+"""Trials that are GRPO runs: pausing, killing and taking over change none of their numbers."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from grip_core.config import load
+from grip_core.errors import UserError
+from studies.jobs import cancel
+from studies.profile import Profile
+from studies.space import changed_params, trial_params
+from studies.training import OPENED, Training
+from tests.studies.conftest import ROOT
+from tests.studies.harness import Launched, launched
+from tests.studies.tiny import Tiny
+
+pytestmark = pytest.mark.slow
+TINY = {
+    "trainable": "tests.studies.tiny:Tiny",
+    "space": {"grpo.num_iterations": {"choices": [1, 2]}},
+    "params": {
+        "grpo.prompts_per_step": 4,
+        "grpo.group_size": 3,
+        "grpo.learning_rate": 0.01,
+        "grpo.filter.failed_with_all_tokens": False,
+    },
+    "sampler": {"name": "grid"},
+    "compute": {"selections": 96, "rungs": 2, "checkpoints_per_rung": 2},  # 8 rollouts
+    "budget": {"trials": 2},
+    "lease": {"beat": 0.5, "grace": 6.0},
+}
+
+
+def check_equal(study: Launched, folder: Path) -> None:
+    """Every run of the study has the rows of one that nobody has disturbed."""
+    tiny = Tiny(load(ROOT / "params.yaml"))
+    for trial in study.trials():
+        params = trial_params(study.definition, load(ROOT / "params.yaml"), dict(trial.params))
+        for seed in study.definition.seeds:
+            whole = folder / f"{trial.number}-{seed}"
+            tiny.advance(params, seed, params.grpo.steps, whole, lambda: False)
+            run = study.folder.run(trial.number, study.lease(trial.number).attempt, seed)
+            assert (run / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
+            scorer = Path("scorer") / "model.safetensors"
+            assert (run / scorer).read_bytes() == (whole / scorer).read_bytes()
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGUSR2])
+def test_a_disturbed_trial_has_the_numbers_of_an_undisturbed_one(tmp_path, monkeypatch, how):
+    monkeypatch.chdir(ROOT)
+    study = launched(tmp_path / "studies", Profile(cluster="local", workers=1), **TINY)
+    try:
+        card = study.busy(steps=6)  # in the second rung of the first trial
+        os.kill(card.pid, how)
+        study.wait_for_workers()
+        study.resume()
+        study.wait(240)
+    finally:
+        cancel(study.folder)
+    assert study.lease(card.trial).attempt == 2
+    check_equal(study, tmp_path / "whole")
+
+
+def test_what_is_opened_once_cannot_be_searched(params, tmp_path):
+    training = object.__new__(Training)  # without opening the model
+    training.opened = params
+    for section, key in zip(OPENED, ("vlm.path", "data.seed", "features.batch_size", "scorer.layers", "warmup.seed")):
+        value = "elsewhere" if key == "vlm.path" else 7
+        with pytest.raises(UserError, match=f"{section} is read once a study"):
+            training.advance(changed_params(params, {key: value}, "test"), 0, 1, tmp_path, lambda: False)
