@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import fmean
@@ -55,17 +56,23 @@ def run_trial(context: Context, claim: Claim) -> Outcome:
         except StorageAway:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a trial fails of is kept on it
-            if hold.lost.is_set():
-                return "lost"
-            check_writable(context.folder.trial(number))
-            failure = describe(error, context.log, claim.lease.attempt, context.provenance["host"])
+            return _fail(context, claim, hold, error)
 
-            def tell() -> None:
-                with hold.owned():
-                    tell_failure(context.study, claim.trial._trial_id, failure)
 
-            ride_out(f"telling that trial {number} failed", tell)
-            return "failed"
+def _fail(context: Context, claim: Claim, hold: Hold, error: Exception) -> Outcome:
+    number = claim.trial.number
+    check_writable(context.folder.trial(number))
+    failure = describe(error, context.log, claim.lease.attempt, context.provenance["host"])
+
+    def tell() -> None:
+        with hold.owned():
+            tell_failure(context.study, claim.trial._trial_id, failure)
+
+    try:
+        ride_out(f"telling that trial {number} failed", tell)
+    except LeaseLost:
+        return "lost"  # what it failed of may be that another worker has its trial
+    return "failed"
 
 
 def _run_stages(context: Context, claim: Claim, hold: Hold) -> Outcome:
@@ -157,4 +164,6 @@ def _tell(
             context.study.tell(trial.number, told, state=state, skip_if_finished=True)
 
     ride_out(f"telling the end of trial {trial.number}", tell)
+    for attempt in range(1, claim.lease.attempt):  # the last one has all that was in them
+        shutil.rmtree(context.folder.attempt(trial.number, attempt), ignore_errors=True)
     return "complete" if state == TrialState.COMPLETE else "pruned"
