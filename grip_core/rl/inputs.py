@@ -11,8 +11,8 @@ from grip_core.config import BudgetConfig, GrpoConfig, VlmConfig
 from grip_core.errors import UserError
 from grip_core.policy.budgets import headline_budgets
 from grip_core.policy.scorer import Scorer
-from grip_core.rl.validation import Validation, validation_subset
 from grip_core.rl.train import Task
+from grip_core.rl.validation import Validation, validation_subset
 from grip_core.runs import code_fingerprint, hash_files
 from grip_core.vlm.features import COMPLETE, FeatureStore, load_store
 from grip_core.vlm.frozen import FrozenVLM
