@@ -35,7 +35,7 @@ def is_journal(storage: str) -> bool:
 
 
 def open_storage(storage: str) -> BaseStorage:
-    """Open a storage. Raises UserError if a journal is damaged or a database cannot be reached."""
+    """Open a storage. Raises UserError if a journal is damaged, StorageAway if a database cannot be reached."""
     if is_journal(storage):
         path = Path(storage)
         if not path.is_absolute():
@@ -50,13 +50,13 @@ def open_storage(storage: str) -> BaseStorage:
             f"{error.name} is needed for {_shown(storage)}; install it: pip install 'grip-pipeline[postgresql]'"
         ) from None
     except (DBAPIError, StorageInternalError) as error:
-        raise UserError(f"the storage {_shown(storage)} cannot be reached: {_first_line(error)}; is it up?") from None
+        raise StorageAway(f"the storage {_shown(storage)} cannot be reached: {_first_line(error)}; is it up?") from None
     except (ValueError, ArgumentError, ImportError) as error:
         raise UserError(f"the storage must be a path or a database's URL, but got {_shown(storage)}: {error}") from None
 
 
-class StorageAway(Exception):
-    """The storage did not come back within the patience."""
+class StorageAway(UserError):
+    """The storage cannot be reached, or did not come back within the patience."""
 
 
 class WholeLines(JournalFileBackend):
@@ -169,7 +169,7 @@ def ride_out(what: str, action: Callable[[], Result], patience: float = PATIENCE
     while True:
         try:
             return action()
-        except AWAY as error:
+        except (*AWAY, StorageAway) as error:
             if time.monotonic() > deadline:
                 raise StorageAway(f"{what}: the storage was away for {patience:.0f} s: {_first_line(error)}") from error
             logger.warning("%s: the storage is away (%s); trying again", what, _first_line(error))

@@ -14,7 +14,7 @@ from typing import Any
 from submitit.helpers import DelayedSubmission
 
 from grip_core.errors import UserError
-from studies.claims import Claim, Nothing, claim, identify
+from studies.claims import Claim, claim, identify
 from studies.folder import StudyFolder
 from studies.lease import Identity, Watch, read_lease
 from studies.profile import Profile
@@ -88,7 +88,7 @@ def work(folder: StudyFolder, interrupted: Callable[[], bool]) -> str:
         trainable = load_trainable(record.definition.trainable)(record.params)
         study = ride_out("opening the study", lambda: load_study(record.definition.name, record.storage))
         study.pruner = make_pruner(record.definition)
-        _same_data(folder, study, digest(trainable.fingerprint))
+        ride_out("comparing the data", lambda: _same_data(folder, study, digest(trainable.fingerprint)))
         context = Context(
             study=study,
             folder=folder,
@@ -98,34 +98,34 @@ def work(folder: StudyFolder, interrupted: Callable[[], bool]) -> str:
             log=log,
             stopping=lambda: interrupted() or folder.stop_flag.exists(),
         )
-        poll = lease.beat / 2
-        watch = Watch(lease.grace, poll)
         reporter.loaded()
-        done = 0
-        while True:
-            if interrupted():
-                reason = "it was interrupted"
-                break
-            if done == record.definition.trials_per_job:
-                reason = f"it has done its {done} trials"
-                break
-            # Read anew each time: the budget may have grown.
-            found = ride_out("taking a trial", lambda: claim(study, folder, folder.read(), me, watch))
-            if isinstance(found, Nothing):
-                reason = found.reason
-                if not found.wait:
-                    break
-                time.sleep(poll)
-                continue
-            outcome = _one_trial(context, found, reporter)
-            done += 1
-            if outcome == "lost" and superseded(folder, found.trial.number, me):
-                reason = "SLURM has started its job again elsewhere"
-                break
+        reason = _take_trials(context, me, reporter, interrupted)
     finally:
         reporter.close(reason)
     logger.info("worker ends: %s", reason)
     return reason
+
+
+def _take_trials(context: Context, me: Identity, reporter: Reporter, interrupted: Callable[[], bool]) -> str:
+    folder, definition = context.folder, context.record.definition
+    poll = definition.lease.beat / 2
+    watch = Watch(definition.lease.grace, poll)
+    done = 0
+    while not interrupted():
+        if done == definition.trials_per_job:
+            return f"it has done its {done} trials"
+        # Read anew each time: the budget may have grown.
+        found = ride_out("taking a trial", lambda: claim(context.study, folder, folder.read(), me, watch))
+        if isinstance(found, Claim):
+            outcome = _one_trial(context, found, reporter)
+            done += 1
+            if outcome == "lost" and superseded(folder, found.trial.number, me):
+                return "SLURM has started its job again elsewhere"
+        elif found.wait:
+            time.sleep(poll)
+        else:
+            return found.reason
+    return "it was interrupted"
 
 
 def superseded(folder: StudyFolder, number: int, me: Identity) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from grip_core.errors import UserError
-from studies.storage import check_locking, damage, load_study, open_storage, recover_journal, ride_out
+from studies.storage import StorageAway, check_locking, damage, load_study, open_storage, recover_journal, ride_out
 
 
 @pytest.fixture
@@ -105,5 +105,5 @@ def test_a_storage_that_comes_back_is_waited_for(monkeypatch):
         return "done"
 
     assert ride_out("asking", action) == "done"
-    with pytest.raises(OperationalError):
+    with pytest.raises(StorageAway, match="server closed"):
         ride_out("asking", lambda: tries.clear() or action(), patience=0.0)
