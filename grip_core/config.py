@@ -318,8 +318,9 @@ def _line(schema: type[Section], source: str, item: Any) -> str:
     if item["type"] == "extra_forbidden":
         known = _known_keys(schema, location[:-1])
         close = get_close_matches(str(location[-1]), known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
-        return f"{source}: {_key(location)} is not a known key, but got {value!r} for it; {hint}"
+        hint = f"did you mean {close[0]}? " if close else ""
+        listed = f"known here: {', '.join(known)}"
+        return f"{source}: {_key(location)} is not a known key, but got {value!r} for it; {hint}{listed}"
     if item["type"] == "missing":
         return f"{source}: {_key(location)} is missing; every key must be given"
     if item["type"] == "model_type":
