@@ -43,9 +43,9 @@ def test_defaults_are_valid():
     ("key", "value", "message"),
     [
         (
-            "grpo.learning_rte",
-            1.0,
-            "grpo.learning_rte is not a known key, but got 1.0 for it; did you mean learning_rate?",
+            "scorer.widht",
+            16,
+            "scorer.widht is not a known key, but got 16 for it; did you mean width? known here: heads, layers, width",
         ),
         (
             "budgets.zzz",
@@ -55,7 +55,7 @@ def test_defaults_are_valid():
         (
             "pretrain.phases",
             [{"name": "vision", "step": 1, "steps": 1}],
-            "pretrain.phases[0].step is not a known key, but got 1 for it; did you mean steps?",
+            "pretrain.phases[0].step is not a known key, but got 1 for it; did you mean steps? known here: name, steps",
         ),
         ("grpo.seeds", MISSING, "grpo.seeds is missing; every key must be given"),
         ("vlm", MISSING, "vlm is missing; every key must be given"),
