@@ -21,6 +21,7 @@ from studies.failures import Failure, tell_failure
 from studies.folder import Study, StudyFolder
 from studies.lease import Identity, Lease, Watch, lease_lock, new_lease, read_lease, write_lease
 from studies.sampling import make_sampler
+from studies.slurm import fate
 from studies.space import Settings, suggest
 from studies.workers import spent_gpu_hours
 
@@ -108,10 +109,13 @@ def _take_over(
     if _finished(study, trial):  # by a worker that was slow, not dead, before its token was void
         return None
     if lease.losses >= record.definition.failures.attempts:
-        logs = sorted(str(path) for path in folder.logs.glob(f"*{before.owner.job.removeprefix('slurm-')}_*_log.*"))
-        message = f"lost {lease.losses} workers, the last one {before.owner.worker} on {before.owner.host}"
+        owner = before.owner
+        logs = sorted(str(path) for path in folder.logs.glob(f"*{owner.job.removeprefix('slurm-')}_*_log.*"))
+        message = f"lost {lease.losses} workers, the last one {owner.worker} on {owner.host}"
         tell_failure(
-            study, trial._trial_id, Failure("lost", message, "", " ".join(logs), lease.attempt, before.owner.host)
+            study,
+            trial._trial_id,
+            Failure(fate(before.owner.job), message, "", " ".join(logs), lease.attempt, before.owner.host),
         )
         return None
     return lease

@@ -24,7 +24,7 @@ class Failure:
     """Why a trial failed, and where to read on."""
 
     cause: str
-    """ "nan", "out of memory", "time-out", "lost", or "exception: <its type>"."""
+    """ "nan", "out of memory", "time-out", "lost node", "lost", or "exception: <its type>"."""
     message: str
     traceback: str
     log: str

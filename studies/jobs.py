@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import submitit
 from submitit.slurm.slurm import _make_sbatch_string
@@ -16,11 +15,9 @@ from submitit.slurm.slurm import _make_sbatch_string
 from grip_core.errors import UserError
 from studies.folder import Study, StudyFolder, append_line, read_lines
 from studies.profile import Profile, sbatch_parameters
+from studies.slurm import queued, slurm_command
 from studies.snapshot import environment
 from studies.worker import Worker
-
-PATIENCE = 20
-"""Seconds for a SLURM command: they hang for ever while the controller is away."""
 
 
 def arrays(jobs: int, profile: Profile) -> list[tuple[int, int]]:
@@ -93,7 +90,7 @@ def active(folder: StudyFolder) -> dict[str, str]:
     rows = read_lines(folder.jobs)
     slurm = [row["job"] for row in rows if row["cluster"] == "slurm"]
     local = {row["job"]: "RUNNING" for row in rows if row["cluster"] == "local" and _alive(row["job"], folder)}
-    return {**(_squeue(slurm) if slurm else {}), **local}
+    return {**(queued(slurm) if slurm else {}), **local}
 
 
 def cancel(folder: StudyFolder) -> None:
@@ -105,29 +102,6 @@ def cancel(folder: StudyFolder) -> None:
     for row in rows:
         if row["cluster"] == "local" and _alive(row["job"], folder):
             os.kill(int(row["job"]), signal.SIGKILL)
-
-
-def slurm_command(*command: str) -> str:
-    """What a SLURM command prints. Raises UserError if it fails or hangs."""
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE).stdout
-    except FileNotFoundError:
-        raise UserError(
-            f"{command[0]} was not found, but the study has jobs on SLURM; ask on one of its login nodes"
-        ) from None
-    except subprocess.TimeoutExpired:
-        raise UserError(f"{command[0]} did not answer within {PATIENCE} s; is SLURM's controller up?") from None
-    except subprocess.CalledProcessError as error:
-        if "Invalid job id" in error.stderr:  # all of them ended long ago
-            return ""
-        raise UserError(f"{' '.join(command)} failed: {error.stderr.strip()}") from None
-
-
-def _squeue(jobs: list[str]) -> dict[str, str]:
-    # All of the user's, for a list with one id that SLURM has forgotten is refused whole.
-    lines = slurm_command("squeue", "--noheader", "--array", "--me", "--format=%F %i %T").splitlines()
-    found = (line.split() for line in lines)
-    return {name: state for job, name, state in found if job in jobs}
 
 
 def _alive(pid: str, folder: StudyFolder) -> bool:
@@ -142,8 +116,3 @@ def _alive(pid: str, folder: StudyFolder) -> bool:
 def _last_line(error: Exception) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[-1].strip() if lines else type(error).__name__
-
-
-def describe(row: dict[str, Any]) -> str:
-    """A submission in a few words."""
-    return f"{row['cluster']} {row['job']} ({row['elements']} workers)"

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from studies.jobs import arrays
 from studies.profile import Profile
-from studies.status import Status
+from studies.status import Status, share_in_trials
 
 
 def render_status(status: Status) -> RenderableType:
@@ -43,9 +43,12 @@ def _head(status: Status) -> Text:
     states = ", ".join(f"{count} {name.lower()}" for name, count in sorted(status.states.items())) or "none begun"
     spent = [
         f"GPU-hours {hours(status.gpu_hours, status.gpu_hours_cap)}",
-        f"worker-hours {status.worker_hours:.2f}",
         f"hours since the launch {hours(status.hours, status.hours_cap)}",
+        f"worker-hours {status.worker_hours:.2f}",
     ]
+    share = share_in_trials(status.cards)
+    if share is not None:
+        spent.append(f"of which in trials, loading aside, {share:.0%}")
     lines = [f"{status.name}: {status.done} of {status.trials} trials done ({states})", ", ".join(spent)]
     if status.spent is not None:
         lines.append(f"no new trial begins: {status.spent}")

@@ -1,0 +1,48 @@
+"""Questions to SLURM: which jobs there are, and what became of one."""
+
+from __future__ import annotations
+
+import subprocess
+
+from grip_core.errors import UserError
+
+PATIENCE = 20.0
+"""Seconds for a SLURM command: they hang for ever while the controller is away."""
+
+FATES = {"OUT_OF_MEMORY": "out of memory", "TIMEOUT": "time-out", "NODE_FAIL": "lost node"}
+"""A failure's cause by the state that accounting has for its job."""
+
+
+def slurm_command(*command: str, patience: float = PATIENCE) -> str:
+    """What a SLURM command prints. Raises UserError if it fails or hangs."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=patience).stdout
+    except FileNotFoundError:
+        raise UserError(
+            f"{command[0]} was not found, but the study has jobs on SLURM; ask on one of its login nodes"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise UserError(f"{command[0]} did not answer within {patience:g} s; is SLURM's controller up?") from None
+    except subprocess.CalledProcessError as error:
+        raise UserError(f"{' '.join(command)} failed: {error.stderr.strip()}") from None
+
+
+def queued(jobs: list[str]) -> dict[str, str]:
+    """Those jobs, or elements of those arrays, that wait or run, with their states."""
+    # All of the user's, for a list with one id that SLURM has forgotten is refused whole.
+    lines = slurm_command("squeue", "--noheader", "--array", "--me", "--format=%F %i %T").splitlines()
+    found = (line.split() for line in lines)
+    return {name: state for job, name, state in found if job in jobs}
+
+
+def fate(job: str) -> str:
+    """What became of the job of a lost worker, as a failure's cause: "lost" where accounting does not tell."""
+    if not job.startswith("slurm-"):
+        return "lost"
+    try:
+        command = ("sacct", "--noheader", "--allocations", "--duplicates", "--parsable2", "--format=State")
+        states = slurm_command(*command, "--jobs", job.removeprefix("slurm-"), patience=5.0).split()
+    except UserError:  # a site without accounting
+        return "lost"
+    known = [FATES[state] for state in states if state in FATES]
+    return known[-1] if known else "lost"
