@@ -112,11 +112,8 @@ def _take_over(
         owner = before.owner
         logs = sorted(str(path) for path in folder.logs.glob(f"*{owner.job.removeprefix('slurm-')}_*_log.*"))
         message = f"lost {lease.losses} workers, the last one {owner.worker} on {owner.host}"
-        tell_failure(
-            study,
-            trial._trial_id,
-            Failure(fate(before.owner.job), message, "", " ".join(logs), lease.attempt, before.owner.host),
-        )
+        failure = Failure(fate(owner.job), message, "", " ".join(logs), lease.attempt, owner.host)
+        tell_failure(study, trial._trial_id, failure)
         return None
     return lease
 
