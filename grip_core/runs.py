@@ -43,14 +43,15 @@ class RunFolder:
         self.scorer = path / "scorer"
         text = json.dumps(config, indent=1, sort_keys=True, default=str)
         found = _read(path / "config.json")
-        if found is None and path.exists() and any(path.iterdir()):
+        # What a kill or a full disk leaves before there is a config is hidden: a file half written.
+        if found is None and path.exists() and any(not file.name.startswith(".") for file in path.iterdir()):
             raise UserError(f"{path} holds files but no run; a run needs a folder of its own, so name another one")
         if found is not None and found != text:
             shutil.rmtree(path)
         if self.finished:
             return
-        self.checkpoints.mkdir(parents=True, exist_ok=True)
         write_text(path / "config.json", text)
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
         write_text(path / "environment.json", json.dumps(environment(), indent=1))
         self.set_status("running", 0)
 

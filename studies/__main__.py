@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from sqlalchemy.exc import DBAPIError
 
 from grip_core.config import load
 from grip_core.errors import UserError
@@ -62,6 +63,9 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
+        except (OSError, DBAPIError) as error:
+            print(f"error: {str(error).splitlines()[0]}; put that right and run this again", file=sys.stderr)
+            sys.exit(1)
 
     return run
 
@@ -103,12 +107,13 @@ def resume(
     name: Name,
     profile: Annotated[str | None, typer.Option(help="another profile than the one it was launched with")] = None,
     root: Root = ROOT,
+    new_code: Annotated[bool, typer.Option("--new-code", help="run the code of now, not that of the launch")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="do not wait for workers on this machine")] = False,
 ) -> None:
     """Go on with a study that was stopped, or that has lost its workers."""
     folder = folder_of(root, name)
     chosen = load_profile(profile, folder.read().definition.resources) if profile else None
-    sent = resume_study(folder, chosen)
+    sent = resume_study(folder, chosen, new_code)
     _after_sending(folder, name, chosen or Profile(**folder.read().profile), sent, detach)
 
 
@@ -154,7 +159,7 @@ def retry(
     queued = retry_trials(folder_of(root, name), where)
     print(f"{len(queued)} trials are queued again{': ' + ', '.join(map(str, queued)) if queued else ''}")
     if queued:
-        print(f"`python -m studies resume {name}` sends workers for them")
+        print(f"`python -m studies resume {name}` sends workers for them; after a repair of the code, with --new-code")
 
 
 @command
@@ -173,7 +178,7 @@ def export(
 @command
 def promote(
     name: Name,
-    profile: ProfileName = "local",
+    profile: Annotated[str | None, typer.Option(help="another profile than the search's")] = None,
     params: ParamsPath = PARAMS,
     root: Root = ROOT,
     write: Annotated[bool, typer.Option("--write", help="write the winner into the params file")] = False,
@@ -181,10 +186,13 @@ def promote(
     """Re-test the best trials on fresh seeds; once that is done, show both scores."""
     search = folder_of(root, name)
     record = search.read()
+    load(params)  # before hours are spent on what could not be written
+    if not search.stop_flag.exists() and not gather(search).finished:
+        raise UserError(f"{name} is not finished; wait for it, or stop it first")
     best = promotion.best_few(load_study(name, record.storage), record.definition)
     again = promotion.retest_definition(record.definition, len(best))
     folder = StudyFolder((root / again.name).absolute())
-    chosen = load_profile(profile, again.resources)
+    chosen = load_profile(profile, again.resources) if profile else Profile(**record.profile)
     storage = None if is_journal(record.storage) else record.storage
     if not folder.exists or not gather(folder).finished:
         queued = [dict(trial.params) for trial in best]
@@ -243,7 +251,7 @@ def _watch(folder: StudyFolder, done: Callable[[], bool]) -> None:
     try:
         with Live(render_status(gather(folder)), console=console, auto_refresh=False, transient=True) as live:
             while not done():
-                time.sleep(2)
+                time.sleep(3)
                 live.update(render_status(gather(folder)), refresh=True)
     except KeyboardInterrupt:
         print(f"\nstill running; `python -m studies status {folder.path.name}`, or stop it by `stop`", file=sys.stderr)

@@ -56,7 +56,7 @@ def measure(root: Path, storage: str, workers: int, seconds: float) -> list[str]
     name = f"bench-{time.time_ns()}"
     folder = StudyFolder(root / name)
     folder.workers.mkdir(parents=True)
-    folder.write(Study(definition(name), load(), {}, storage, "", time.time(), {}))
+    folder.write(Study(definition(name), load(), {}, storage, "", str(Path.cwd()), time.time(), {}))
     optuna.create_study(study_name=name, storage=open_storage(storage))
     context = multiprocessing.get_context("spawn")
     with context.Pool(workers) as pool:

@@ -6,6 +6,8 @@ trial, and no worker begins one too many.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import shutil
 import socket
@@ -55,36 +57,43 @@ def identify() -> Identity:
     return Identity(f"{job}-{uuid.uuid4().hex[:8]}", job, restarts, socket.gethostname())
 
 
-def claim(study: optuna.Study, folder: StudyFolder, record: Study, me: Identity, watch: Watch) -> Claim | Nothing:
-    """Take a trial. May be called again after a storage error: what a half-done call left is taken up first."""
+def claim(
+    study: optuna.Study, folder: StudyFolder, record: Study, me: Identity, watch: Watch, may_begin: bool = True
+) -> Claim | Nothing:
+    """Take a trial, a new one only if it `may_begin`.
+
+    May be called again after a storage error: what a half-done call left is taken up first.
+    """
     with folder.lock():
         if folder.stop_flag.exists():
             return Nothing("the study was stopped")
         trials = study.get_trials(deepcopy=False)
         running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+        watch.forget(but=[folder.lease(trial.number) for trial in running])
         for trial in running:
             lease = _take_over(study, folder, record, me, watch, trial)
             if lease is not None:
                 return _claimed(study, record, trial._trial_id, lease)
-        reason = spent(record, folder, trials)
+        reason = spent(record, folder, trials) if may_begin else "this worker is to begin no more"
         if reason is None:
             # Two workers that ask one after the other must not draw from the same stream.
             study.sampler = make_sampler(record.definition, len(trials))
             new = study.ask()
             suggest(new, record.definition)
-            return _claimed(study, record, new._trial_id, _take(folder, new.number, me, None, lost=False))
+            lease = new_lease(me)
+            with lease_lock(folder.lease(new.number)):
+                write_lease(folder.lease(new.number), lease)
+            return _claimed(study, record, new._trial_id, lease)
         # Who leaves while another works on must be sure that it does: nobody would take its trial over.
         now = time.monotonic()
         return Nothing(reason, wait=not all(watch.alive(folder.lease(trial.number), now) for trial in running))
 
 
 def spent(record: Study, folder: StudyFolder, trials: list[FrozenTrial]) -> str | None:
-    """Why no new trial may begin; None if one may. Trials that were asked for by hand are always begun."""
-    if any(trial.state == TrialState.WAITING for trial in trials):
-        return None
+    """Why no new trial may begin; None if one may. What is queued may begin while there is time."""
     budget = record.definition.budget
     begun = sum(RETRY_OF not in trial.user_attrs for trial in trials)
-    if begun >= budget.trials:
+    if begun >= budget.trials and not any(trial.state == TrialState.WAITING for trial in trials):
         return f"all {budget.trials} trials have begun"
     if budget.hours is not None and time.time() - record.launched_at >= budget.hours * 3600:
         return f"the {budget.hours} hours since the launch are over"
@@ -93,35 +102,54 @@ def spent(record: Study, folder: StudyFolder, trials: list[FrozenTrial]) -> str 
     return None
 
 
+def trials_left(record: Study, folder: StudyFolder, study: optuna.Study) -> int:
+    """How many trials are to be begun or finished."""
+    trials = study.get_trials(deepcopy=False)
+    running = sum(trial.state == TrialState.RUNNING for trial in trials)
+    if spent(record, folder, trials) is not None:
+        return running
+    waiting = sum(trial.state == TrialState.WAITING for trial in trials)
+    begun = sum(RETRY_OF not in trial.user_attrs for trial in trials)
+    return running + waiting + max(0, record.definition.budget.trials - begun)
+
+
 def _take_over(
     study: optuna.Study, folder: StudyFolder, record: Study, me: Identity, watch: Watch, trial: FrozenTrial
 ) -> Lease | None:
     """A new lease on a running trial that nobody works on; None if somebody does, or if it is lost for good."""
     path = folder.lease(trial.number)
     before = read_lease(path)
-    # Its worker was cut off between asking for it and taking it: under the study's lock there is no other way.
-    if before is None or before.released:
-        return _take(folder, trial.number, me, before, lost=False)
+    # Without a lease its worker was cut off between asking for it and taking it: under the study's lock there is no
+    # other way. With mine, I was, by the storage.
+    if before is None or before.released or before.owner.worker == me.worker:
+        return _take(study, folder, trial, me, before, lost=False)
     # My own job was requeued. Should the process before me live on after all, its token is void from here.
     if not me.succeeds(before.owner) and not watch.expired(path, before, time.monotonic()):
         return None
-    lease = _take(folder, trial.number, me, before, lost=True)
-    if _finished(study, trial):  # by a worker that was slow, not dead, before its token was void
-        return None
-    if lease.losses >= record.definition.failures.attempts:
-        owner = before.owner
-        logs = sorted(str(path) for path in folder.logs.glob(f"*{owner.job.removeprefix('slurm-')}_*_log.*"))
-        message = f"lost {lease.losses} workers, the last one {owner.worker} on {owner.host}"
-        failure = Failure(fate(owner.job), message, "", " ".join(logs), lease.attempt, owner.host)
-        tell_failure(study, trial._trial_id, failure)
+    lease = _take(study, folder, trial, me, before, lost=True)
+    if lease is not None and lease.stuck >= record.definition.failures.attempts:
+        _give_up(study, folder, trial, before.owner, lease)
         return None
     return lease
 
 
-def _take(folder: StudyFolder, number: int, me: Identity, before: Lease | None, lost: bool) -> Lease:
-    path = folder.lease(number)
+def _give_up(study: optuna.Study, folder: StudyFolder, trial: FrozenTrial, owner: Identity, lease: Lease) -> None:
+    """Fail a trial that has lost too many workers; `owner` was the last."""
+    card = folder.worker(owner.worker)
+    log = json.loads(card.read_text())["log"] if card.exists() else ""
+    message = f"lost {lease.stuck} workers without getting on, the last one {owner.worker} on {owner.host}"
+    tell_failure(study, trial._trial_id, Failure(fate(owner.job), message, "", log, lease.attempt, owner.host))
+
+
+def _take(
+    study: optuna.Study, folder: StudyFolder, trial: FrozenTrial, me: Identity, before: Lease | None, lost: bool
+) -> Lease | None:
+    """Put a new lease in force; None if the trial was finished by a worker that was slow, not dead."""
+    path = folder.lease(trial.number)
     lease = new_lease(me, before, lost)
     with lease_lock(path):
+        if _finished(study, trial):
+            return None
         write_lease(path, lease)
     return lease
 
@@ -149,8 +177,10 @@ def carry_over(folder: StudyFolder, number: int, attempt: int) -> Path:
         return target
     earlier = [path for n in range(1, attempt) if (path := folder.attempt(number, n)).exists()]
     # Renamed into place when it is whole: the next attempt begins from the last folder that there is.
+    for left in target.parent.glob(f".{target.name}.*"):
+        shutil.rmtree(left)
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    temporary.mkdir(parents=True, exist_ok=True)
+    temporary.mkdir(parents=True)
     for run in sorted(earlier[-1].glob("seed-*")) if earlier else []:
         _copy_run(run, temporary / run.name)
     temporary.rename(target)
@@ -160,11 +190,10 @@ def carry_over(folder: StudyFolder, number: int, attempt: int) -> Path:
 def _copy_run(run: Path, target: Path) -> None:
     target.mkdir()
     order = {"status.json": 0, "metrics.jsonl": 2}
-    for path in sorted(run.iterdir(), key=lambda path: order.get(path.name, 1)):
-        try:
-            if path.is_dir():
-                shutil.copytree(path, target / path.name, ignore_dangling_symlinks=True)
-            else:
-                shutil.copyfile(path, target / path.name)
-        except (FileNotFoundError, shutil.Error):
-            continue  # a checkpoint that its run has just replaced; its seal tells that it is not whole
+    files = [path for path in run.rglob("*") if path.is_file()]
+    for path in sorted(files, key=lambda path: (order.get(path.name, 1), path)):
+        copy = target / path.relative_to(run)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        # A checkpoint may just have been replaced by its run; its seal tells that it is not whole.
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copyfile(path, copy)

@@ -11,11 +11,9 @@ import pandas as pd
 from optuna.trial import FrozenTrial
 
 from grip_core.files import atomic_file, write_text
-from studies.failures import failure_of
+from studies.failures import PROVENANCE, failure_of
 from studies.folder import Study, StudyFolder, read_lines
-from studies.lease import read_lease
 from studies.storage import load_study
-from studies.trial import PROVENANCE
 
 COLUMNS = ["trial", "state", "seed", "step", "budget", "benchmark", "metric", "value"]
 
@@ -77,12 +75,9 @@ def split_name(metric: str) -> tuple[str, int | None, str | None]:
 
 
 def _trial_rows(folder: StudyFolder, record: Study, trial: FrozenTrial) -> list[dict[str, Any]]:
-    lease = read_lease(folder.lease(trial.number))
-    if lease is None:
-        return []
     rows = []
     for seed in record.definition.seeds:
-        for line in read_lines(folder.run(trial.number, lease.attempt, seed) / "metrics.jsonl"):
+        for line in read_lines(folder.newest_run(trial.number, seed) / "metrics.jsonl"):
             step = line.pop("step")
             for key, value in line.items():
                 name, budget, benchmark = split_name(key)

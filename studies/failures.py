@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import traceback
 from dataclasses import asdict, dataclass
@@ -15,8 +16,10 @@ from optuna.trial import TrialState
 from grip_core.errors import UserError
 from grip_core.files import write_text
 
-FAILURE = "failure"
-"""Attribute of a failed trial: a Failure's fields."""
+FAILURE, PROVENANCE = "failure", "provenance"
+"""Attributes of a trial: of a failed one a Failure's fields, of every one where its numbers come from."""
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE}
+"""Errors that are the file system's fault, whatever a trial does."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,10 @@ class Failure:
     host: str
 
 
+class TrialTimeout(Exception):
+    """The trial has had the time that the definition allows."""
+
+
 def cause_of(error: BaseException) -> str:
     """The kind of failure that an exception is."""
     if isinstance(error, FloatingPointError):
@@ -39,7 +46,7 @@ def cause_of(error: BaseException) -> str:
     # torch's own class for a GPU's memory is no MemoryError, and torch is not imported for its name.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return "out of memory"
-    if isinstance(error, TimeoutError):
+    if isinstance(error, TrialTimeout):
         return "time-out"
     return f"exception: {type(error).__name__}"
 
@@ -50,10 +57,14 @@ def describe(error: BaseException, log: str, attempt: int, host: str) -> Failure
     return Failure(cause_of(error), f"{error}" or type(error).__name__, text, log, attempt, host)
 
 
-def tell_failure(study: optuna.Study, trial_id: int, failure: Failure) -> None:
+def tell_failure(
+    study: optuna.Study, trial_id: int, failure: Failure, provenance: dict[str, Any] | None = None
+) -> None:
     """Finish a trial as failed, with the reason. May be done twice."""
     try:
         study._storage.set_trial_user_attr(trial_id, FAILURE, asdict(failure))
+        if provenance is not None:
+            study._storage.set_trial_user_attr(trial_id, PROVENANCE, provenance)
     except UpdateFinishedTrialError:
         return
     number = study._storage.get_trial_number_from_id(trial_id)
@@ -68,14 +79,23 @@ def failure_of(trial: optuna.trial.FrozenTrial) -> dict[str, Any] | None:
     return trial.user_attrs.get(FAILURE, asdict(unknown))
 
 
-def check_writable(folder: Path) -> None:
-    """Raise UserError if nothing can be written there: then an error was the disk's, not the trial's."""
+def check_disk(error: BaseException, folder: Path) -> None:
+    """Raise UserError if an error was the disk's, not the trial's: by its number, or because nothing can be written."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, OSError) and found.errno in DISK:
+            raise _disk_error(folder, found) from error
+        found = found.__cause__ or found.__context__
     path = folder / f".writable-{os.getpid()}"
     try:
         write_text(path, " " * 65536)
         path.unlink()
-    except OSError as error:
-        raise UserError(
-            f"{folder} must be writable, but: {error.strerror}; put that right, then `python -m studies resume` goes "
-            "on from the last checkpoints"
-        ) from error
+    except OSError as failed:
+        raise _disk_error(folder, failed) from error
+
+
+def _disk_error(folder: Path, error: OSError) -> UserError:
+    return UserError(
+        f"{folder} must be writable, but: {error.strerror}; put that right, then `python -m studies resume` goes on "
+        "from the last checkpoints"
+    )

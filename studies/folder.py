@@ -1,6 +1,8 @@
 """A study's files: the only place that knows their names.
 
-study.json               definition, params, profile, storage, code, when it was launched
+study.json               definition, params, profile, storage, code, where and when it was launched
+definition.yaml          the first two of them for people, and for launching it again
+params.yaml
 journal.log              the trials, where the storage is a journal file
 lock                     held while a trial is taken
 stop                     while it exists, workers stop at their next safe boundary
@@ -40,6 +42,8 @@ class Study:
     """An absolute path of a journal file, or a database's URL."""
     code: str
     """The folder under code/."""
+    directory: str
+    """Where it was launched: the repository's root, to which data and model are relative."""
     launched_at: float
     """Unix time of the first launch."""
     provenance: dict[str, Any]
@@ -74,6 +78,11 @@ class StudyFolder:
 
     def run(self, number: int, attempt: int, seed: int) -> Path:
         return self.attempt(number, attempt) / f"seed-{seed}"
+
+    def newest_run(self, number: int, seed: int) -> Path:
+        """The run of a trial's seed in the last attempt that began; it need not exist."""
+        attempts = [int(path.name.removeprefix("attempt-")) for path in self.trial(number).glob("attempt-*")]
+        return self.run(number, max(attempts, default=1), seed)
 
     def worker(self, name: str) -> Path:
         return self.workers / f"{name}.json"

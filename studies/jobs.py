@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import submitit
 from submitit.slurm.slurm import _make_sbatch_string
@@ -23,8 +24,10 @@ from studies.worker import Worker
 def arrays(jobs: int, profile: Profile) -> list[tuple[int, int]]:
     """The arrays that so many jobs are sent as: elements, and how many of them may run at a time.
 
-    No array has more than the site's `max_array` elements, and all together run at most `workers` at a time.
+    No array has more than the site's `max_array` elements, and all together run at most `workers` at a time; so there
+    are at most so many arrays, and what does not fit is left for `resume`.
     """
+    jobs = min(jobs, profile.workers * profile.max_array)
     sizes = [min(profile.max_array, jobs - start) for start in range(0, jobs, profile.max_array)]
     share = [
         max(1, profile.workers * (i + 1) // len(sizes) - profile.workers * i // len(sizes)) for i in range(len(sizes))
@@ -36,7 +39,10 @@ def submit(folder: StudyFolder, study: Study, profile: Profile, jobs: int) -> li
     """Send so many workers; the ids of their jobs. Raises UserError if the scheduler refuses them."""
     if profile.cluster == "local":
         return [_start(folder, study, profile) for _ in range(jobs)]
-    return [_submit_array(folder, study, profile, *array) for array in arrays(jobs, profile)]
+    slurm_command("sinfo", "--noheader", "--format=%P")  # sbatch would hang if the controller is away
+    sent = [_submit_array(folder, study, profile, *array) for array in arrays(jobs, profile)]
+    _submit_last(folder, study, profile, sent)
+    return sent
 
 
 def sbatch_text(folder: StudyFolder, name: str, code: str, profile: Profile, elements: int, parallel: int) -> str:
@@ -50,6 +56,18 @@ def sbatch_text(folder: StudyFolder, name: str, code: str, profile: Profile, ele
 
 
 def _submit_array(folder: StudyFolder, study: Study, profile: Profile, elements: int, parallel: int) -> str:
+    return _sbatch(folder, study, profile, elements, {"array_parallelism": parallel})
+
+
+def _submit_last(folder: StudyFolder, study: Study, profile: Profile, after: list[str]) -> None:
+    """One more worker once all others have ended, for the trial of one that was lost when nobody was left to see it.
+
+    Where there is no such trial it ends before it loads anything.
+    """
+    _sbatch(folder, study, profile, 1, {"dependency": "afterany:" + ":".join(after)})
+
+
+def _sbatch(folder: StudyFolder, study: Study, profile: Profile, elements: int, further: dict[str, Any]) -> str:
     try:
         executor = submitit.SlurmExecutor(folder.logs, max_num_timeout=profile.requeues, python=profile.python)
     except RuntimeError:
@@ -57,14 +75,15 @@ def _submit_array(folder: StudyFolder, study: Study, profile: Profile, elements:
             "there is no SLURM here (srun was not found); launch on a login node, or with --profile local"
         ) from None
     parameters = sbatch_parameters(profile, study.definition.name, environment(folder, study.code))
-    executor.update_parameters(**parameters | {"array_parallelism": parallel})
+    executor.update_parameters(**parameters | further)
     try:
         with executor.batch():
             sent = [executor.submit(Worker(folder.path)) for _ in range(elements)]
     except submitit.core.utils.FailedJobError as error:
         raise UserError(f"sbatch refused the workers: {_last_line(error)}; check the profile") from None
     job = sent[0].job_id.split("_")[0]
-    append_line(folder.jobs, {"cluster": "slurm", "job": job, "elements": elements, "at": time.time()})
+    row = {"cluster": "slurm", "job": job, "elements": elements, "at": time.time(), "last": "dependency" in further}
+    append_line(folder.jobs, row)
     return job
 
 
@@ -79,6 +98,7 @@ def _start(folder: StudyFolder, study: Study, profile: Profile) -> str:
             stdout=file,
             stderr=file,
             env=variables,
+            cwd=study.directory,
             start_new_session=True,  # a Ctrl-C where it was launched is not for it
         )
     append_line(folder.jobs, {"cluster": "local", "job": str(process.pid), "elements": 1, "at": time.time()})
@@ -86,9 +106,9 @@ def _start(folder: StudyFolder, study: Study, profile: Profile) -> str:
 
 
 def active(folder: StudyFolder) -> dict[str, str]:
-    """The jobs of the study that run or wait, with their states."""
+    """The jobs of the study that run or wait, with their states; not the one that waits for all others' end."""
     rows = read_lines(folder.jobs)
-    slurm = [row["job"] for row in rows if row["cluster"] == "slurm"]
+    slurm = [row["job"] for row in rows if row["cluster"] == "slurm" and not row["last"]]
     local = {row["job"]: "RUNNING" for row in rows if row["cluster"] == "local" and _alive(row["job"], folder)}
     return {**(queued(slurm) if slurm else {}), **local}
 

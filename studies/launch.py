@@ -6,7 +6,6 @@ import difflib
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.trial import TrialState
@@ -14,15 +13,15 @@ from optuna.trial import TrialState
 from grip_core.config import Params
 from grip_core.errors import UserError
 from grip_core.files import write_text
-from studies.claims import RETRY_OF, spent
+from studies.claims import trials_left
 from studies.definition import Definition, as_yaml
 from studies.folder import Study, StudyFolder
 from studies.jobs import active, submit
 from studies.profile import Profile
 from studies.provenance import at_launch
-from studies.sampling import quiet_optuna
+from studies.sampling import grid_points, quiet_optuna
 from studies.snapshot import take_snapshot
-from studies.space import check_space
+from studies.space import Settings, check_space
 from studies.storage import check_locking, load_study, open_storage
 from studies.trainable import load_trainable
 
@@ -45,54 +44,59 @@ def launch(
     params: Params,
     profile: Profile,
     storage: str | None,
-    queued: list[dict[str, Any]],
+    queued: list[Settings],
 ) -> Sent:
     """Make the study, or go on with it, and send its workers. `queued` settings are tried before any others.
 
     Raises UserError if anything in it is wrong, or if a study of that name has another definition.
     """
-    check_space(definition, params)
-    load_trainable(definition.trainable).check(params)
+    check(definition, params)
     folder = StudyFolder((root / definition.name).absolute())
     folder.path.mkdir(parents=True, exist_ok=True)
     check_locking(folder.path)
     with folder.lock():
         if folder.exists:
-            _update(folder, definition, params, profile, storage)
+            _update(folder, definition, params, profile, storage, queued)
         else:
             _create(folder, definition, params, profile, storage, queued)
     return resume(folder)
 
 
-def resume(folder: StudyFolder, profile: Profile | None = None) -> Sent:
-    """Take the stop flag away and send as many workers as are missing, with another profile if one is given."""
-    record = folder.read()
-    if profile is not None:
-        record = replace(record, profile=profile.model_dump())
+def check(definition: Definition, params: Params) -> None:
+    """Raise UserError for whatever makes a study impossible, before anything is written or sent."""
+    check_space(definition, params)
+    load_trainable(definition.trainable).check(params, [*definition.space, *definition.params])
+
+
+def resume(folder: StudyFolder, profile: Profile | None = None, new_code: bool = False) -> Sent:
+    """Take the stop flag away and send as many workers as are missing, with another profile if one is given.
+
+    Workers run the code of the launch, or with `new_code` that of now. Raises UserError while workers are still on
+    their way out.
+    """
+    with folder.lock():  # two launches at once must not both send what is missing
+        record = folder.read()
+        there = active(folder)
+        if folder.stop_flag.exists() and "RUNNING" in there.values():
+            raise UserError(
+                f"workers of {record.definition.name} are still putting their trials down; wait until `status` shows "
+                "none, or kill them by `stop --now`"
+            )
+        if new_code:
+            code = take_snapshot(folder, record.definition.trainable)
+            record = replace(record, code=code, provenance=at_launch(code))
+        if profile is not None:
+            record = replace(record, profile=profile.model_dump())
         folder.write(record)
-    folder.stop_flag.unlink(missing_ok=True)
-    study = load_study(record.definition.name, record.storage)
-    left = trials_left(record, folder, study)
-    there = len(active(folder))
-    chosen = Profile(**record.profile)
-    missing = min(jobs_wanted(record.definition, chosen, left), left) - there
-    if missing <= 0:
-        return Sent([], 0, there, "no trial is left" if left == 0 else None)
-    folder.logs.mkdir(parents=True, exist_ok=True)
-    folder.workers.mkdir(exist_ok=True)
-    folder.trials.mkdir(exist_ok=True)
-    return Sent(submit(folder, record, chosen, missing), missing, there, None)
-
-
-def trials_left(record: Study, folder: StudyFolder, study: optuna.Study) -> int:
-    """How many trials are to be begun or finished."""
-    trials = study.get_trials(deepcopy=False)
-    unfinished = sum(not trial.state.is_finished() for trial in trials)
-    waiting = sum(trial.state == TrialState.WAITING for trial in trials)
-    begun = sum(RETRY_OF not in trial.user_attrs for trial in trials)
-    if waiting == 0 and spent(record, folder, trials) is not None:
-        return unfinished
-    return unfinished + max(0, record.definition.budget.trials - begun)
+        folder.stop_flag.unlink(missing_ok=True)
+        left = trials_left(record, folder, load_study(record.definition.name, record.storage))
+        chosen = Profile(**record.profile)
+        missing = min(jobs_wanted(record.definition, chosen, left), left) - len(there)
+        if missing <= 0:
+            return Sent([], 0, len(there), "no trial is left" if left == 0 else None)
+        for needed in (folder.logs, folder.workers, folder.trials):
+            needed.mkdir(parents=True, exist_ok=True)
+        return Sent(submit(folder, record, chosen, missing), missing, len(there), None)
 
 
 def jobs_wanted(definition: Definition, profile: Profile, trials: int) -> int:
@@ -108,7 +112,7 @@ def _create(
     params: Params,
     profile: Profile,
     storage: str | None,
-    queued: list[dict[str, Any]],
+    queued: list[Settings],
 ) -> None:
     quiet_optuna()
     where = storage or str(folder.journal)
@@ -124,16 +128,35 @@ def _create(
             f"the storage holds trials of a study {definition.name} that {folder.path} knows nothing of; choose "
             "another name, or delete it there"
         )
-    known = [trial.system_attrs.get("fixed_params") for trial in study.trials]
-    for settings in queued:
+    _queue(study, definition, queued)
+    code = take_snapshot(folder, definition.trainable)
+    directory = str(Path.cwd())
+    record = Study(definition, params, profile.model_dump(), where, code, directory, time.time(), at_launch(code))
+    _write(folder, record)
+
+
+def _write(folder: StudyFolder, record: Study) -> None:
+    write_text(folder.path / "definition.yaml", as_yaml(record.definition))
+    write_text(folder.path / "params.yaml", as_yaml(record.params))
+    folder.write(record)
+
+
+def _queue(study: optuna.Study, definition: Definition, queued: list[Settings]) -> None:
+    """Queue settings, each once: the given ones, or a grid's points up to the budget."""
+    known = [trial.system_attrs.get("fixed_params") for trial in study.get_trials(deepcopy=False)]
+    for settings in queued or grid_points(definition):
         if settings not in known:
             study.enqueue_trial(settings)
-    code = take_snapshot(folder, definition.trainable)
-    folder.write(Study(definition, params, profile.model_dump(), where, code, time.time(), at_launch(code)))
-    write_text(folder.path / "definition.yaml", as_yaml(definition))
 
 
-def _update(folder: StudyFolder, definition: Definition, params: Params, profile: Profile, storage: str | None) -> None:
+def _update(
+    folder: StudyFolder,
+    definition: Definition,
+    params: Params,
+    profile: Profile,
+    storage: str | None,
+    queued: list[Settings],
+) -> None:
     """Take over a larger budget and another profile; refuse everything else, for it would mix two studies."""
     record = folder.read()
     before, after = record.definition, definition
@@ -152,9 +175,11 @@ def _update(folder: StudyFolder, definition: Definition, params: Params, profile
     if difference:
         raise UserError(
             f"the study {definition.name} was launched with other settings; only its budget may grow. Give the changed "
-            "one another name, or undo this:\n" + "\n".join(difference)
+            "one another name, or undo this (what was launched is in {folder.path}/definition.yaml and params.yaml):\n"
+            + "\n".join(difference)
         )
-    folder.write(replace(record, definition=after, profile=profile.model_dump()))
+    _queue(load_study(definition.name, record.storage), after, queued)
+    _write(folder, replace(record, definition=after, profile=profile.model_dump()))
 
 
 def _at_least(after: float | None, before: float | None) -> bool:

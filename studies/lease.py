@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 import time
 import uuid
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -52,6 +54,10 @@ class Lease:
     attempt: int
     losses: int
     """How many workers the trial has lost so far."""
+    stuck: int
+    """How many of them since it last got on."""
+    reached: int
+    """How many parts of its work are done, in whatever attempt."""
     owner: Identity
     seconds: float = 0.0
     """How long the trial has been worked on, in all its attempts."""
@@ -63,8 +69,9 @@ def new_lease(owner: Identity, before: Lease | None = None, lost: bool = False) 
     """The lease of the next attempt; `lost` counts the one before as a lost worker."""
     token = uuid.uuid4().hex
     if before is None:
-        return Lease(token, 0, 1, 0, owner)
-    return Lease(token, 0, before.attempt + 1, before.losses + lost, owner, before.seconds)
+        return Lease(token, 0, 1, 0, 0, 0, owner)
+    losses, stuck = before.losses + lost, before.stuck + lost
+    return Lease(token, 0, before.attempt + 1, losses, stuck, before.reached, owner, before.seconds)
 
 
 def read_lease(path: Path) -> Lease | None:
@@ -90,8 +97,9 @@ def lease_lock(path: Path) -> FileLock:
 class Hold:
     """A lease in use: raises its counter in a thread of its own, so that a long step does not look like death."""
 
-    def __init__(self, path: Path, lease: Lease, beat: float) -> None:
-        self.path, self.lease, self.beat = path, lease, beat
+    def __init__(self, path: Path, lease: Lease, beat: float, limit: float | None = None) -> None:
+        """`limit`: seconds after which the trial counts as hung if its worker has not noticed by itself."""
+        self.path, self.lease, self.beat, self.limit = path, lease, beat, limit
         self._began = time.monotonic()
         self.lost = threading.Event()
         self._done = threading.Event()
@@ -106,7 +114,7 @@ class Hold:
         self._thread.join()
 
     @contextmanager
-    def owned(self):
+    def owned(self) -> Iterator[Lease]:
         """Do something as the owner. Raises LeaseLost if somebody else has taken the trial."""
         with lease_lock(self.path):
             found = read_lease(self.path)
@@ -120,6 +128,12 @@ class Hold:
         """How long the trial has been worked on, in this attempt and those before."""
         return self.lease.seconds + time.monotonic() - self._began
 
+    def reach(self, parts: int) -> None:
+        """Note that so many parts of the trial are done: workers lost before are no sign that it kills them."""
+        with self.owned() as found:
+            if parts > found.reached:
+                write_lease(self.path, replace(found, reached=parts, stuck=0))
+
     def release(self) -> None:
         """Put the trial down for anyone to go on."""
         with self.owned() as found:
@@ -127,6 +141,9 @@ class Hold:
 
     def _run(self) -> None:
         while not self._done.wait(self.beat):
+            if self.limit is not None and self.seconds > self.limit:
+                logger.error("%s hangs: ending this process, so that another sees its time-out", self.path.parent)
+                os._exit(70)  # the main thread answers to nothing
             try:
                 with self.owned() as found:
                     write_lease(self.path, replace(found, counter=found.counter + 1, seconds=self.seconds))
@@ -145,23 +162,50 @@ class Watch:
     """
 
     def __init__(self, grace: float, poll: float) -> None:
-        self.grace, self.longest_gap = grace, 2 * poll
+        self.grace, self.poll = grace, poll
         self._seen: dict[Path, _Seen] = {}
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Keep looking, from a thread of its own, at whatever leases were asked for: also while a trial runs here."""
+        threading.Thread(target=self._run, name="watch", daemon=True).start()
+
+    def look(self, path: Path, lease: Lease, now: float) -> None:
+        """Take note of a lease at monotonic time `now`."""
+        with self._lock:
+            before = self._seen.get(path, _Seen(lease.token, lease.counter, now))
+            moved = (before.token, before.counter) != (lease.token, lease.counter)
+            gap = now - before.at
+            quiet = 0.0 if moved else before.quiet + min(gap, 2 * self.poll)
+            # A counter that moved since the last look, long ago, does not tell whether it still moves.
+            alive_at = now if moved and gap <= 2 * self.poll else before.alive_at
+            self._seen[path] = _Seen(lease.token, lease.counter, now, quiet, alive_at)
 
     def expired(self, path: Path, lease: Lease, now: float) -> bool:
-        """Look at a lease at monotonic time `now`; true once it has stood still for the grace."""
-        before = self._seen.get(path, _Seen(lease.token, lease.counter, now))
-        moved = (before.token, before.counter) != (lease.token, lease.counter)
-        gap = now - before.at
-        quiet = 0.0 if moved else before.quiet + min(gap, self.longest_gap)
-        # A counter that moved since the last look, long ago, does not tell whether it still moves.
-        alive_at = now if moved and gap <= self.longest_gap else before.alive_at
-        self._seen[path] = _Seen(lease.token, lease.counter, now, quiet, alive_at)
-        return quiet >= self.grace
+        """Look at a lease; true once it has stood still for the grace."""
+        self.look(path, lease, now)
+        return self._seen[path].quiet >= self.grace
 
     def alive(self, path: Path, now: float) -> bool:
         """Whether the lease was seen to move within the last two beats."""
-        return path in self._seen and now - self._seen[path].alive_at <= 2 * self.longest_gap
+        return path in self._seen and now - self._seen[path].alive_at <= 4 * self.poll
+
+    def forget(self, but: Iterable[Path]) -> None:
+        """Look no longer at other leases than these."""
+        kept = set(but)
+        with self._lock:
+            self._seen = {path: seen for path, seen in self._seen.items() if path in kept}
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(self.poll)
+            for path in list(self._seen):
+                try:
+                    lease = read_lease(path)
+                except OSError:
+                    continue  # time in which it cannot be read does not count
+                if lease is not None:
+                    self.look(path, lease, time.monotonic())
 
 
 @dataclass(frozen=True)

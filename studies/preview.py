@@ -12,10 +12,10 @@ from grip_core.config import Params
 from studies.definition import Definition, Dimension
 from studies.folder import StudyFolder
 from studies.jobs import arrays, sbatch_text
-from studies.launch import jobs_wanted
+from studies.launch import check, jobs_wanted
 from studies.profile import Profile
 from studies.show import render_arrays
-from studies.space import GROUP_SHAPE, check_space, trial_params
+from studies.space import GROUP_SHAPE, trial_params
 
 
 def preview(console: Console, root: Path, definition: Definition, params: Params, profile: Profile) -> None:
@@ -23,7 +23,7 @@ def preview(console: Console, root: Path, definition: Definition, params: Params
 
     Raises UserError for whatever a launch would refuse.
     """
-    check_space(definition, params)
+    check(definition, params)
     console.print(space_table(definition))
     budget, compute = definition.budget, definition.compute
     steps = sorted(step_counts(definition, params))
@@ -60,7 +60,9 @@ def cost(definition: Definition, profile: Profile, jobs: int) -> str:
     if definition.budget.hours is not None:
         limits.append(f"no trial begins later than {definition.budget.hours:g} hours after the launch")
     if cap is not None:
-        limits.append(f"no trial begins once {cap:g} GPU-hours are spent")
+        limits.append(
+            f"no trial begins once {cap:g} GPU-hours are spent, but up to {a_round // profile.gpus} still run"
+        )
     return "GPU-hours: " + "; ".join(limits)
 
 

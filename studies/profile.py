@@ -33,7 +33,8 @@ class Profile(Section):
     minutes: Count = 24 * 60
     """Time limit of a job; a worker that reaches it is requeued and goes on."""
     signal_seconds: Count = 120
-    """How long before the limit, and at least before a pre-emption's end, a worker is told to checkpoint."""
+    """How long before the time limit a worker is told to checkpoint. Before a pre-emption it is the partition's
+    GraceTime, which should be longer than a few steps of training."""
     max_array: Count = 1000
     """The site's limit on an array's elements; more workers are sent as several arrays."""
     requeues: Count = 1000
@@ -74,9 +75,13 @@ def load_profile(name: str, resources: ResourceConfig) -> Profile:
     if not path.exists():
         known = sorted(found.stem for found in PROFILES.glob("*.yaml"))
         raise UserError(f"there is no profile {path}; known: {', '.join(known) or 'none'}")
-    raw = read_yaml(path)
-    profile = parse(Profile, raw, str(path))
-    return parse(Profile, raw | resources.model_dump(exclude_none=True), str(path)) if raw else profile
+    profile = parse(Profile, read_yaml(path), str(path))
+    if resources.gpus is not None and profile.gres is not None:
+        raise UserError(
+            f"{path}: resources.gpus of a study cannot change gres={profile.gres}, but got {resources.gpus}; take a "
+            "profile with gpus in place of gres"
+        )
+    return parse(Profile, profile.model_dump() | resources.model_dump(exclude_none=True), str(path))
 
 
 def sbatch_parameters(profile: Profile, name: str, environment: dict[str, str]) -> dict[str, Any]:

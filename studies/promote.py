@@ -84,12 +84,21 @@ def retested(search: StudyFolder, retest: StudyFolder) -> list[Retested]:
     record, again = search.read(), retest.read()
     tuned = best_few(load_study(record.definition.name, record.storage), record.definition)
     second = load_study(again.definition.name, again.storage)
-    trials = second.get_trials(deepcopy=False)
-    left = [trial.number for trial in trials if trial.state != TrialState.COMPLETE]
+    every = second.get_trials(deepcopy=False)
+    left = [trial.number for trial in every if not trial.state.is_finished()]
+    trials = [trial for trial in every if trial.state == TrialState.COMPLETE]
     if left:
         raise UserError(
             f"{again.definition.name}: trials {left} are not complete; wait for them, or see "
             f"`python -m studies status {again.definition.name}`"
+        )
+    failed = [trial.params for trial in every if trial.state == TrialState.FAIL]
+    failed = [params for params in failed if all(params != trial.params for trial in trials)]
+    if failed:
+        raise UserError(
+            f"{again.definition.name}: {len(failed)} configurations failed on fresh seeds (`status` says of what); "
+            f"`python -m studies retry {again.definition.name}` and `resume` try them again. What keeps failing is no "
+            "winner: to go without it, lower promote.best and give the study another name"
         )
     by_settings = {_key(trial.params): trial for trial in tuned}
     found = []

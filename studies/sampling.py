@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 
 import numpy as np
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, SuccessiveHalvingPruner, WilcoxonPruner
-from optuna.samplers import BaseSampler, GridSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 
 from studies.definition import Definition
+from studies.space import Settings
 
 
 def make_sampler(definition: Definition, number: int) -> BaseSampler:
@@ -18,16 +20,25 @@ def make_sampler(definition: Definition, number: int) -> BaseSampler:
     worker asks."""
     config = definition.sampler
     seed = int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0])
-    if config.name == "random":
+    if config.name in ("random", "grid"):  # a grid's points are queued at the launch: nothing is left to draw
         return RandomSampler(seed=seed)
-    if config.name == "grid":
-        # Its seed is the order of the grid, which all trials must share.
-        return GridSampler({key: dimension.extremes for key, dimension in definition.space.items()}, seed=config.seed)
     # multivariate and group: without them only keys that every trial has are modelled together, and conditional ones
     # are drawn blindly. constant_liar: workers that ask at the same time shall not all be told the same.
     return TPESampler(
         n_startup_trials=config.startup_trials, seed=seed, multivariate=True, group=True, constant_liar=True
     )
+
+
+def grid_points(definition: Definition) -> list[Settings]:
+    """A grid's points up to the budget, in the order that the sampler's seed gives; none for other samplers.
+
+    Optuna's own grid sampler may give a point to two workers, and ends a study by an exception at its last point.
+    """
+    if definition.sampler.name != "grid":
+        return []
+    points = list(itertools.product(*(dimension.extremes for dimension in definition.space.values())))
+    order = np.random.RandomState(definition.sampler.seed).permutation(len(points))
+    return [dict(zip(definition.space, points[i])) for i in order[: definition.budget.trials]]
 
 
 def make_pruner(definition: Definition) -> BasePruner:

@@ -28,11 +28,11 @@ def slurm_command(*command: str, patience: float = PATIENCE) -> str:
 
 
 def queued(jobs: list[str]) -> dict[str, str]:
-    """Those jobs, or elements of those arrays, that wait or run, with their states."""
+    """Those jobs, or elements of those arrays, that wait or run, with their states; not those on their way out."""
     # All of the user's, for a list with one id that SLURM has forgotten is refused whole.
     lines = slurm_command("squeue", "--noheader", "--array", "--me", "--format=%F %i %T").splitlines()
     found = (line.split() for line in lines)
-    return {name: state for job, name, state in found if job in jobs}
+    return {name: state for job, name, state in found if job in jobs and state != "COMPLETING"}
 
 
 def fate(job: str) -> str:

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from grip_core.errors import UserError
 from grip_core.files import write_text
 from studies.folder import StudyFolder
 
@@ -54,8 +55,13 @@ def _files(trainable: str) -> Iterator[tuple[str, Path]]:
     """Every file of grip_core, of studies and of the package that the trainable comes from, by its name in the copy."""
     for package in sorted({"grip_core", "studies", trainable.split(":")[0].split(".")[0]}):
         spec = importlib.util.find_spec(package)
-        assert spec is not None  # the trainable was loaded before
-        assert spec.origin is not None
+        if spec is None or spec.origin is None:
+            raise UserError(
+                f"{package} must be a package with an __init__.py, or a module, for workers get a copy of it"
+            )
+        if spec.submodule_search_locations is None:
+            yield Path(spec.origin).name, Path(spec.origin)
+            continue
         root = Path(spec.origin).parent
         for path in sorted(root.rglob("*")):
             if path.is_file() and not set(LEFT_OUT) & set(path.relative_to(root).parts):

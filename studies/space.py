@@ -31,7 +31,7 @@ def suggest(trial: optuna.trial.Trial, definition: Definition) -> Settings:
     settings: Settings = {}
     for key in in_order(definition.space):
         dimension = definition.space[key]
-        if all(settings.get(other, definition.params.get(other)) in values for other, values in dimension.when.items()):
+        if all(settings.get(other) in values for other, values in dimension.when.items()):
             settings[key] = suggest_one(trial, key, dimension)
     return settings
 

@@ -73,7 +73,7 @@ class Status:
     @property
     def finished(self) -> bool:
         """Whether no trial is open and none will begin."""
-        return self.spent is not None and not self.states.get("RUNNING") and not self.states.get("WAITING")
+        return self.spent is not None and not self.states.get("RUNNING")
 
 
 def gather(folder: StudyFolder) -> Status:
@@ -138,10 +138,9 @@ def share_in_trials(cards: list[Card]) -> float | None:
 def _running(folder: StudyFolder, record: Study, trial: FrozenTrial) -> Running:
     lease = read_lease(folder.lease(trial.number))
     seeds: dict[int, int] = {}
-    if lease is not None:
-        for seed in record.definition.seeds:
-            rows = read_lines(folder.run(trial.number, lease.attempt, seed) / "metrics.jsonl")
-            seeds[seed] = int(rows[-1]["step"]) if rows else 0
+    for seed in record.definition.seeds:
+        rows = read_lines(folder.newest_run(trial.number, seed) / "metrics.jsonl")
+        seeds[seed] = int(rows[-1]["step"]) if rows else 0
     settings = dict(trial.params)
     steps = stages(record.definition, trial_params(record.definition, record.params, settings))[-1].step
     return Running(trial.number, lease, seeds, steps)

@@ -22,8 +22,8 @@ from grip_core.errors import UserError
 
 AWAY = (StorageInternalError, DBAPIError, OSError)
 """What a storage that is away for a while raises."""
-PATIENCE = 600.0
-"""Seconds for which a worker waits for its storage: longer than a database's restart, shorter than a night."""
+PATIENCE = 3600.0
+"""Seconds for which a worker waits for its storage: what it has done is safe in files meanwhile."""
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -67,24 +67,31 @@ class WholeLines(JournalFileBackend):
 
     def append_logs(self, logs: list[dict]) -> None:
         """Append, or leave the file as it was. Raises UserError if it ends in half a line."""
-        text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
+        path = Path(self._file_path)
         self._lock.acquire()
         try:
-            with open(self._file_path, "rb+") as file:
-                size = file.seek(0, os.SEEK_END)
-                if size:
-                    file.seek(-1, os.SEEK_END)
-                    if file.read(1) != b"\n":
-                        raise _damaged(Path(self._file_path))
+            size = path.stat().st_size
+            if size and _read_from(path, size - 1) != b"\n":
+                raise _damaged(path)
+            # To the end, wherever it is by now: a lock that stood for 30 s is broken by others.
+            with open(path, "ab", buffering=0) as file:
                 try:
-                    file.write(text.encode())
-                    file.flush()
+                    file.write(text)
                     os.fsync(file.fileno())
-                except OSError:  # a full disk may have taken a part of it
-                    os.truncate(self._file_path, size)
+                except OSError:
+                    # A full disk may have taken a part of it; whatever else came meanwhile stays.
+                    if text.startswith(_read_from(path, size)):
+                        os.truncate(path, size)
                     raise
         finally:
             self._lock.release()
+
+
+def _read_from(path: Path, offset: int) -> bytes:
+    with open(path, "rb") as file:
+        file.seek(offset)
+        return file.read()
 
 
 def check_journal(path: Path) -> None:
@@ -141,7 +148,17 @@ def recover_journal(path: Path) -> Path | None:
 
 
 def check_locking(folder: Path) -> None:
-    """Raise UserError if a file under `folder` can be locked twice: then trials would be taken twice."""
+    """Raise UserError if a file under `folder` can be locked twice: then trials would be taken twice.
+
+    Tried on this machine; that locks of one node hold on another is read off the options of the mount.
+    """
+    kind, options = _mount(folder)
+    local = {"nolock", "localflock", "local_lock=all", "local_lock=flock"} & options
+    if local:
+        raise UserError(
+            f"{folder} is mounted ({kind}) with {', '.join(sorted(local))}: a lock of one node would hold on that node "
+            "alone; mount it with locking, or choose another place: --root"
+        )
     path = folder / ".locking"
     try:
         with FileLock(path):
@@ -159,10 +176,23 @@ def check_locking(folder: Path) -> None:
     raise UserError(f"locks in {folder} exclude nobody; mount it with locking, or choose another place: --root")
 
 
-def ride_out(what: str, action: Callable[[], Result], patience: float = PATIENCE) -> Result:
+def _mount(folder: Path) -> tuple[str, set[str]]:
+    """The kind of file system that a folder lies on, and the options it is mounted with."""
+    place = folder.resolve()
+    rows = (line.split() for line in Path("/proc/mounts").read_text().splitlines())
+    mounts = {Path(row[1].replace("\\040", " ")): (row[2], set(row[3].split(","))) for row in rows}
+    return next((mounts[path] for path in (place, *place.parents) if path in mounts), ("unknown", set()))
+
+
+def ride_out(
+    what: str,
+    action: Callable[[], Result],
+    stopping: Callable[[], bool] = lambda: False,
+    patience: float = PATIENCE,
+) -> Result:
     """Do something with the storage, again and again while it is away. `action` must bear to be done twice.
 
-    Raises StorageAway once the patience is at its end.
+    Raises StorageAway once the patience is at its end, or once the worker is to stop.
     """
     deadline = time.monotonic() + patience
     pause = 0.5
@@ -170,11 +200,11 @@ def ride_out(what: str, action: Callable[[], Result], patience: float = PATIENCE
         try:
             return action()
         except (*AWAY, StorageAway) as error:
-            if time.monotonic() > deadline:
-                raise StorageAway(f"{what}: the storage was away for {patience:.0f} s: {_first_line(error)}") from error
+            if time.monotonic() > deadline or stopping():
+                raise StorageAway(f"{what}: the storage is away, this worker stops: {_first_line(error)}") from error
             logger.warning("%s: the storage is away (%s); trying again", what, _first_line(error))
         time.sleep(pause)
-        pause = min(2 * pause, 15.0)
+        pause = min(2 * pause, 10.0)
 
 
 def load_study(name: str, storage: str) -> optuna.Study:

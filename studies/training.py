@@ -8,22 +8,20 @@ from typing import Any
 from grip_core.config import Params, check_budgets
 from grip_core.errors import UserError
 from grip_core.places import FEATURES, WARMUP
-from grip_core.rl.inputs import open_inputs, open_task, run_config
-from grip_core.rl.train import train
-from grip_core.runs import RunFolder, hash_files
-from grip_core.vlm.features import COMPLETE
 from studies.trainable import Pause
 
-SPLITS = ("train", "validation")
-OPENED = ("vlm", "data", "features", "scorer", "warmup", "evaluate")
-"""Sections that decide what a worker opens once; a trial cannot have its own."""
+OPENED = ("vlm", "data", "features", "pretrain", "scorer", "warmup", "evaluate", "report", "grpo.validation_questions")
+"""Sections and keys that decide what a worker opens once, or that training does not read: no trial has its own."""
 
 
 class Training:
     """Opens the VLM, the features and the warm-up once."""
 
     def __init__(self, params: Params) -> None:
-        self.opened = params
+        # Here and not above: they import torch and trl, which whoever only checks a study need not wait for.
+        from grip_core.rl.inputs import open_inputs, open_task
+        from grip_core.runs import hash_files
+
         self.inputs = open_inputs(
             params.vlm,
             FEATURES,
@@ -39,28 +37,27 @@ class Training:
         self.fingerprint: dict[str, Any] = {**self.data, "warmup": hash_files((WARMUP / "scorer").iterdir())}
 
     @staticmethod
-    def check(params: Params) -> None:
+    def check(params: Params, keys: list[str]) -> None:
         """See Trainable."""
-        needed = [
-            WARMUP / "scorer",
-            *(FEATURES / name / split / COMPLETE for name in params.data.benchmarks for split in SPLITS),
-        ]
-        missing = [str(path) for path in needed if not path.exists()]
+        for key in keys:
+            if key in OPENED or key.split(".")[0] in OPENED:
+                raise UserError(f"{key} cannot differ between trials, for workers open what it decides once; remove it")
+        folders = [FEATURES / name / split for name in params.data.benchmarks for split in ("train", "validation")]
+        missing = [str(path) for path in (*folders, WARMUP / "scorer") if not path.is_dir()]
         if missing:
             raise UserError(
-                f"a study needs the pipeline's features and warm-up, but {missing[0]} is missing; run `make repro`"
+                f"a study needs the pipeline's outputs, but there is no {missing[0]}; run `make repro` first"
             )
 
     def advance(self, params: Params, seed: int, step: int, folder: Path, pause: Pause) -> dict[str, float] | None:
-        """See Trainable. Raises UserError if the params differ in what was opened."""
-        for section in OPENED:
-            if getattr(params, section) != getattr(self.opened, section):
-                raise UserError(
-                    f"{section} is read once a study and cannot be searched; remove its keys from the space"
-                )
+        """See Trainable. Raises UserError for a budget larger than the number of visual tokens."""
+        from grip_core.rl.inputs import run_config
+        from grip_core.rl.train import train
+        from grip_core.runs import RunFolder
+
         check_budgets(params, self.inputs.train.n_visual)
         run = RunFolder(folder, run_config(params.grpo, params.budgets, seed, WARMUP, self.data))
-        if not (rows := rows_at(run, step)):
+        if not any(row["step"] == step for row in run.metrics()):
             train(
                 params.grpo,
                 params.budgets,
@@ -70,10 +67,4 @@ class Training:
                 run,
                 pause=lambda now: now >= step or pause(),
             )
-            rows = rows_at(run, step)
-        return rows[0] if rows else None
-
-
-def rows_at(run: RunFolder, step: int) -> list[dict[str, float]]:
-    """The one row of metrics at that step; empty if the run has not got there."""
-    return [row for row in run.metrics() if row["step"] == step]
+        return next((row for row in run.metrics() if row["step"] == step), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from optuna.trial import TrialState
 
 from grip_core.config import Params
 from studies.claims import Claim, carry_over
-from studies.failures import check_writable, describe, tell_failure
+from studies.failures import PROVENANCE, TrialTimeout, check_disk, describe, tell_failure
 from studies.folder import Study, StudyFolder
 from studies.lease import Hold, LeaseLost
 from studies.provenance import of_trial
@@ -21,9 +22,12 @@ from studies.space import trial_params
 from studies.storage import StorageAway, ride_out
 from studies.trainable import Stage, Trainable, stages
 
-Outcome = Literal["complete", "pruned", "failed", "paused", "lost"]
-PROVENANCE, METRICS = "provenance", "metrics"
-"""Attributes of a finished trial."""
+Outcome = Literal["complete", "pruned", "failed", "crashed", "paused", "lost"]
+"""What became of a trial here; "crashed" is a failure by an exception that is none of the expected kinds."""
+METRICS = "metrics"
+"""Attribute of a finished trial: all its metrics at the end, averaged over its seeds."""
+HANGS = 120.0
+"""Seconds beyond its time after which a trial that has not noticed counts as hung."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +51,17 @@ def run_trial(context: Context, claim: Claim) -> Outcome:
     left for another worker to take over.
     """
     definition, number = context.record.definition, claim.trial.number
-    with Hold(context.folder.lease(number), claim.lease, definition.lease.beat) as hold:
+    minutes = definition.failures.trial_minutes
+    limit = None if minutes is None else 60 * minutes + HANGS
+    with Hold(context.folder.lease(number), claim.lease, definition.lease.beat, limit) as hold:
         try:
             carry_over(context.folder, number, claim.lease.attempt)
             return _run_stages(context, claim, hold)
         except LeaseLost:
             return "lost"
         except StorageAway:
+            with contextlib.suppress(LeaseLost, OSError):
+                hold.release()  # what was done is safe in files
             raise
         except Exception as error:  # noqa: BLE001 - whatever a trial fails of is kept on it
             return _fail(context, claim, hold, error)
@@ -61,18 +69,18 @@ def run_trial(context: Context, claim: Claim) -> Outcome:
 
 def _fail(context: Context, claim: Claim, hold: Hold, error: Exception) -> Outcome:
     number = claim.trial.number
-    check_writable(context.folder.trial(number))
+    check_disk(error, context.folder.trial(number))
     failure = describe(error, context.log, claim.lease.attempt, context.provenance["host"])
 
     def tell() -> None:
         with hold.owned():
-            tell_failure(context.study, claim.trial._trial_id, failure)
+            tell_failure(context.study, claim.trial._trial_id, failure, _provenance(context, claim, hold))
 
     try:
-        ride_out(f"telling that trial {number} failed", tell)
+        ride_out(f"telling that trial {number} failed", tell, context.stopping)
     except LeaseLost:
         return "lost"  # what it failed of may be that another worker has its trial
-    return "failed"
+    return "crashed" if failure.cause.startswith("exception") else "failed"
 
 
 def _run_stages(context: Context, claim: Claim, hold: Hold) -> Outcome:
@@ -82,17 +90,20 @@ def _run_stages(context: Context, claim: Claim, hold: Hold) -> Outcome:
 
     def pause() -> bool:
         if limit is not None and hold.seconds > limit * 60:
-            raise TimeoutError(f"the trial took longer than failures.trial_minutes = {limit}")
+            raise TrialTimeout(f"the trial took longer than failures.trial_minutes = {limit}")
         return hold.lost.is_set() or context.stopping()
 
     finals: dict[int, dict[str, float]] = {}
-    for stage in stages(definition, params):
+    plan = stages(definition, params)
+    for place, stage in enumerate(plan):
         now = _advance(context, claim, params, stage, pause)
         if now is None:
             hold.release()
             return "paused"
+        hold.reach(place + 1)
         finals |= now
-        if definition.pruner.name != "none" and _report(context, claim, hold, stage, now):
+        # At its end a trial is paid for: to prune it there would only hide its value.
+        if definition.pruner.name != "none" and _report(context, claim, hold, stage, now) and stage is not plan[-1]:
             return _tell(context, claim, hold, finals, TrialState.PRUNED)
     return _tell(context, claim, hold, finals, TrialState.COMPLETE)
 
@@ -106,6 +117,8 @@ def _advance(
         folder = context.folder.run(claim.trial.number, claim.lease.attempt, seed)
         metrics = context.trainable.advance(params, seed, stage.step, folder, pause)
         if metrics is None:
+            if not pause():
+                raise RuntimeError(f"advance gave no metrics for step {stage.step}, and was not to pause; see {folder}")
             return None
         found[seed] = metrics
     return found
@@ -135,7 +148,12 @@ def _report(context: Context, claim: Claim, hold: Hold, stage: Stage, now: dict[
                 claim.trial.report(value, stage.reported_at)
             return claim.trial.should_prune()
 
-    return ride_out(f"reporting trial {claim.trial.number}", report)
+    return ride_out(f"reporting trial {claim.trial.number}", report, context.stopping)
+
+
+def _provenance(context: Context, claim: Claim, hold: Hold) -> dict[str, Any]:
+    trial = of_trial(context.record, claim.settings, hold.seconds)
+    return {**context.provenance, **trial, "attempts": claim.lease.attempt, "losses": claim.lease.losses}
 
 
 def _tell(
@@ -145,12 +163,7 @@ def _tell(
     metrics = mean_metrics(finals)
     values = [_value(metrics, objective.metric) for objective in definition.objectives]
     constraints = {item.metric: _value(metrics, item.metric) - item.at_most for item in definition.constraints}
-    provenance = {
-        **context.provenance,
-        **of_trial(context.record, claim.settings, hold.seconds),
-        "attempts": claim.lease.attempt,
-        "losses": claim.lease.losses,
-    }
+    provenance = _provenance(context, claim, hold)
 
     def tell() -> None:
         with hold.owned():
@@ -163,7 +176,7 @@ def _tell(
             told = values if state == TrialState.COMPLETE else None
             context.study.tell(trial.number, told, state=state, skip_if_finished=True)
 
-    ride_out(f"telling the end of trial {trial.number}", tell)
+    ride_out(f"telling the end of trial {trial.number}", tell, context.stopping)
     for attempt in range(1, claim.lease.attempt):  # the last one has all that was in them
         shutil.rmtree(context.folder.attempt(trial.number, attempt), ignore_errors=True)
     return "complete" if state == TrialState.COMPLETE else "pruned"

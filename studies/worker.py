@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,18 +15,22 @@ from typing import Any
 from submitit.helpers import DelayedSubmission
 
 from grip_core.errors import UserError
-from studies.claims import Claim, claim, identify
+from studies.claims import Claim, claim, identify, trials_left
 from studies.folder import StudyFolder
 from studies.lease import Identity, Watch, read_lease
 from studies.profile import Profile
 from studies.provenance import digest, of_worker
 from studies.sampling import make_pruner, quiet_optuna
-from studies.storage import load_study, ride_out
+from studies.storage import StorageAway, load_study, ride_out
 from studies.trainable import load_trainable
 from studies.trial import Context, Outcome, run_trial
 from studies.workers import Reporter, new_card
 
 logger = logging.getLogger(__name__)
+KILL_WAIT = 900
+"""Seconds for which a worker that was told to end waits to be killed: longer than clusters give it."""
+CRASHES_IN_A_ROW = 3
+"""After so many exceptions one after the other a worker ends: its GPU, its node or the code may be broken."""
 DATA = "data_sha256"
 """Attribute of a study: the hash of what its first worker opened."""
 
@@ -41,7 +46,7 @@ class Worker:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
         quiet_optuna()
         interrupt = Interrupt()
-        reason = work(StudyFolder(self.folder), lambda: interrupt.signal is not None)
+        reason = work(StudyFolder(self.folder), lambda: bool(interrupt))
         interrupt.pass_on()
         return reason
 
@@ -51,32 +56,41 @@ class Worker:
 
 
 class Interrupt:
-    """Turns the scheduler's signal into a flag; whoever sent it is answered once everything is safe.
+    """Turns the scheduler's signals into a flag; whoever sent one is answered once everything is safe.
 
-    submitit would call `checkpoint` inside the handler, perhaps in the middle of an optimizer step.
+    submitit would call `checkpoint` inside the handler, perhaps in the middle of an optimizer step. USR2 asks for a
+    requeue. TERM under SLURM comes before a kill, after which SLURM itself requeues the job or does not.
     """
 
     def __init__(self) -> None:
-        self.signal: int | None = None
-        self._before: dict[int, Any] = {}
-        for number in (signal.SIGUSR2, *(() if "SLURM_JOB_ID" in os.environ else (signal.SIGINT, signal.SIGTERM))):
-            self._before[number] = signal.signal(number, self._set)
+        self.received: set[int] = set()
+        self._requeue = signal.signal(signal.SIGUSR2, self._set)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._set)
+
+    def __bool__(self) -> bool:
+        return bool(self.received)
 
     def pass_on(self) -> None:
-        """Let the handler that was there before do its work, if there was a signal: requeue the job and exit."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        if self.signal == signal.SIGUSR2 and callable(handler := self._before[signal.SIGUSR2]):
-            handler(self.signal, None)
+        """Do what the signal asks for, if there was one: have submitit requeue the job, or wait for the kill."""
+        waited = 0
+        while "SLURM_JOB_ID" in os.environ and self.received and signal.SIGUSR2 not in self.received:
+            if waited == KILL_WAIT:
+                return
+            time.sleep(1)
+            waited += 1
+        if signal.SIGUSR2 in self.received and callable(self._requeue):
+            self._requeue(signal.SIGUSR2, None)
 
     def _set(self, number: int, frame: FrameType | None) -> None:
+        self.received.add(number)
         logger.info("%s: going to stop at the next safe boundary", signal.Signals(number).name)
-        self.signal = number
 
 
 def work(folder: StudyFolder, interrupted: Callable[[], bool]) -> str:
     """Take trials until there are none; why it ended."""
     record = folder.read()
+    os.chdir(record.directory)
     me = identify()
     log = _log_path()
     lease = record.definition.lease
@@ -85,10 +99,13 @@ def work(folder: StudyFolder, interrupted: Callable[[], bool]) -> str:
     )
     reason = "it failed; see its log"
     try:
+        study = ride_out("opening", lambda: load_study(record.definition.name, record.storage), interrupted)
+        if not trials_left(record, folder, study):
+            reason = "no trial is left"  # known before anything heavy is loaded
+            return reason
         trainable = load_trainable(record.definition.trainable)(record.params)
-        study = ride_out("opening the study", lambda: load_study(record.definition.name, record.storage))
         study.pruner = make_pruner(record.definition)
-        ride_out("comparing the data", lambda: _same_data(folder, study, digest(trainable.fingerprint)))
+        ride_out("comparing the data", lambda: _same_data(folder, study, digest(trainable.fingerprint)), interrupted)
         context = Context(
             study=study,
             folder=folder,
@@ -100,6 +117,10 @@ def work(folder: StudyFolder, interrupted: Callable[[], bool]) -> str:
         )
         reporter.loaded()
         reason = _take_trials(context, me, reporter, interrupted)
+    except StorageAway:
+        if not interrupted():
+            raise
+        reason = "it was interrupted while the storage was away"
     finally:
         reporter.close(reason)
     logger.info("worker ends: %s", reason)
@@ -110,17 +131,21 @@ def _take_trials(context: Context, me: Identity, reporter: Reporter, interrupted
     folder, definition = context.folder, context.record.definition
     poll = definition.lease.beat / 2
     watch = Watch(definition.lease.grace, poll)
-    done = 0
+    watch.start()
+    done = crashed = 0
     while not interrupted():
-        if done == definition.trials_per_job:
-            return f"it has done its {done} trials"
+        may_begin = done != definition.trials_per_job
         # Read anew each time: the budget may have grown.
-        found = ride_out("taking a trial", lambda: claim(context.study, folder, folder.read(), me, watch))
+        take = partial(claim, context.study, folder, folder.read(), me, watch, may_begin)
+        found = ride_out("taking a trial", take, interrupted)
         if isinstance(found, Claim):
             outcome = _one_trial(context, found, reporter)
-            done += 1
+            done += outcome not in ("paused", "lost")
+            crashed = crashed + 1 if outcome == "crashed" else 0
             if outcome == "lost" and superseded(folder, found.trial.number, me):
                 return "SLURM has started its job again elsewhere"
+            if crashed == CRASHES_IN_A_ROW:
+                return f"{crashed} trials in a row have crashed here; see their tracebacks before you resume"
         elif found.wait:
             time.sleep(poll)
         else:
@@ -143,7 +168,7 @@ def _one_trial(context: Context, found: Claim, reporter: Reporter) -> Outcome:
     finally:
         reporter.end()
     logger.info("trial %d: %s", number, outcome)
-    if outcome == "failed" and context.record.definition.failures.policy == "fail_fast":
+    if outcome in ("failed", "crashed") and context.record.definition.failures.policy == "fail_fast":
         context.folder.stop_flag.write_text(f"trial {number} failed, and failures.policy is fail_fast\n")
     return outcome
 

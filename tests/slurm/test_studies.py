@@ -95,6 +95,15 @@ def test_a_killed_worker(start):
     assert (study.lease(card.trial).attempt, study.lease(card.trial).losses) == (2, 1)
 
 
+def test_the_last_worker_killed_when_nobody_is_left_to_see_it(start):
+    study = start(PROFILE.model_copy(update={"workers": 1}), params={"grpo.beta": 0.2}, budget={"trials": 1})
+    card = study.busy(steps=3)
+    os.kill(card.pid, signal.SIGKILL)
+    study.wait()  # without a resume
+    study.check()
+    assert len({card.job for card in study.cards()}) == 2
+
+
 def test_a_killed_slurmd_whose_worker_lives_on(start, cluster):
     """SLURM requeues the job while the old process still computes: two copies, of which one counts."""
     study = start(params={"grpo.beta": 2.5}, budget={"trials": 3})  # 50 s a trial: SLURM misses a node after some 20
@@ -157,7 +166,9 @@ def test_the_whole_array_cancelled_and_resumed(start, cluster):
     study.busy(steps=3)
     cancel(study.folder)
     wait_until(lambda: not active(study.folder), 60, "the array is gone")
-    assert TrialState.RUNNING in {trial.state for trial in study.trials()}
+    open_trials = [trial.number for trial in study.trials() if trial.state == TrialState.RUNNING]
+    assert open_trials
+    wait_until(lambda: all(study.lease(number).released for number in open_trials), 30, "they are put down in time")
     study.resume()
     study.resume()  # safe to do twice
     assert len(active(study.folder)) == PROFILE.workers
@@ -242,14 +253,17 @@ def test_a_database_that_restarts(start, postgres: Postgres):
             assert trial.value == pytest.approx(study.expected(trial))
 
 
-def test_a_full_run_folder(start, tmp_path):
+@pytest.mark.parametrize("kind", ["walks", "training"])
+def test_a_full_run_folder(start, tmp_path, storage, kind):
     """Workers end with a clear error, trials wait, and all goes on once there is room."""
+    if kind == "training" and storage is not None:
+        pytest.skip("with one storage is enough")
     trials = tmp_path / "toy" / "trials"
     trials.mkdir(parents=True)
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(trials)], check=False).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(trials)], check=False).returncode:
         pytest.skip("file systems cannot be mounted here")
     try:
-        study = start()
+        study = start(**TINY) if kind == "training" else start()
         study.busy(steps=3)
         fill = trials / "fill"
         subprocess.run(["dd", "if=/dev/zero", f"of={fill}"], stderr=subprocess.DEVNULL, check=False)
@@ -259,7 +273,7 @@ def test_a_full_run_folder(start, tmp_path):
         fill.unlink()
         study.resume()
         study.wait(240)
-        study.check()
+        check_equal(study, tmp_path / "whole") if kind == "training" else study.check()
     finally:
         cancel(study.folder)
         subprocess.run(["umount", "--lazy", str(trials)], check=True)

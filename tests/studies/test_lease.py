@@ -52,9 +52,20 @@ def test_the_next_attempt_counts_losses_and_keeps_the_time(path):
     before = read_lease(path)
     assert before.released
     after = new_lease(before.owner, before, lost=True)
-    assert (after.attempt, after.losses, after.released) == (2, 1, False)
+    assert (after.attempt, after.losses, after.stuck, after.released) == (2, 1, 1, False)
     assert after.seconds == before.seconds > 0.04
     assert after.token != before.token
+
+
+def test_losses_are_forgotten_once_the_trial_gets_on(path):
+    lease = taken(path, before=taken(path, before=taken(path)))
+    with Hold(path, lease, beat=60.0) as hold:
+        hold.reach(2)
+        assert (read_lease(path).losses, read_lease(path).stuck) == (2, 0)
+    again = taken(path, before=read_lease(path))
+    with Hold(path, again, beat=60.0) as hold:
+        hold.reach(2)  # no further than the attempt before
+        assert read_lease(path).stuck == 1
 
 
 def test_only_a_later_start_of_the_same_job_succeeds():

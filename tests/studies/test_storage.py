@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 
 import optuna
 import pytest
 from sqlalchemy.exc import OperationalError
 
 from grip_core.errors import UserError
-from studies.storage import StorageAway, check_locking, damage, load_study, open_storage, recover_journal, ride_out
+from studies.storage import (
+    StorageAway,
+    _mount,
+    check_locking,
+    damage,
+    load_study,
+    open_storage,
+    recover_journal,
+    ride_out,
+)
 
 
 @pytest.fixture
@@ -67,6 +77,34 @@ def test_a_full_disk_leaves_the_journal_as_it_was(journal, monkeypatch):
     assert journal.read_bytes() == before
     study.tell(study.ask(), 1.0)
     assert len(load_study("s", str(journal)).trials) == 4
+
+
+def test_a_failed_append_cuts_nobody_elses_lines(journal, monkeypatch):
+    """The lock of a writer that stalls is broken after a while, and another writes."""
+    study = load_study("s", str(journal))
+    other = b'{"op_code":-1}\n'
+
+    def stall(descriptor: int) -> None:
+        with open(journal, "ab") as file:
+            file.write(other)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", stall)
+    with pytest.raises(OSError, match="Input/output"):
+        study.ask()
+    assert journal.read_bytes().endswith(other)
+    assert damage(journal) is None
+
+
+@pytest.mark.parametrize("option", ["nolock", "local_lock=all"])
+def test_a_mount_whose_locks_hold_on_one_node_alone_is_refused(tmp_path, monkeypatch, option):
+    monkeypatch.setattr("studies.storage._mount", lambda folder: ("nfs4", {"rw", option}))
+    with pytest.raises(UserError, match=f"with {option}"):
+        check_locking(tmp_path)
+
+
+def test_the_mount_of_a_folder_is_found():
+    assert _mount(Path("/proc/self"))[0] == "proc"
 
 
 @pytest.mark.parametrize(

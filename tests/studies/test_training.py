@@ -12,8 +12,8 @@ from grip_core.config import load
 from grip_core.errors import UserError
 from studies.jobs import cancel
 from studies.profile import Profile
-from studies.space import changed_params, trial_params
-from studies.training import OPENED, Training
+from studies.space import trial_params
+from studies.training import Training
 from tests.studies.conftest import ROOT
 from tests.studies.harness import Launched, launched
 from tests.studies.tiny import Tiny
@@ -65,10 +65,13 @@ def test_a_disturbed_trial_has_the_numbers_of_an_undisturbed_one(tmp_path, monke
     check_equal(study, tmp_path / "whole")
 
 
-def test_what_is_opened_once_cannot_be_searched(params, tmp_path):
-    training = object.__new__(Training)  # without opening the model
-    training.opened = params
-    for section, key in zip(OPENED, ("vlm.path", "data.seed", "features.batch_size", "scorer.layers", "warmup.seed")):
-        value = "elsewhere" if key == "vlm.path" else 7
-        with pytest.raises(UserError, match=f"{section} is read once a study"):
-            training.advance(changed_params(params, {key: value}, "test"), 0, 1, tmp_path, lambda: False)
+@pytest.mark.parametrize("key", ["vlm.path", "data.seed", "scorer.layers", "warmup.seed", "grpo.validation_questions"])
+def test_what_is_opened_once_cannot_be_searched(params, key):
+    with pytest.raises(UserError, match=f"{key} cannot differ between trials"):
+        Training.check(params, ["grpo.beta", key])
+
+
+def test_a_study_needs_the_pipelines_outputs(params, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="run `make repro` first"):
+        Training.check(params, ["grpo.beta"])

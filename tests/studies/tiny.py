@@ -27,7 +27,7 @@ class Tiny:
         self.validation = Validation(llava.vlm, store, [1, 4])
 
     @staticmethod
-    def check(params: Params) -> None:
+    def check(params: Params, keys: list[str]) -> None:
         pass
 
     def advance(self, params: Params, seed: int, step: int, folder: Path, pause: Pause) -> dict[str, float] | None:

@@ -24,7 +24,7 @@ class Walk:
         self.fingerprint: dict[str, Any] = {"data": params.data.seed}
 
     @staticmethod
-    def check(params: Params) -> None:
+    def check(params: Params, keys: list[str]) -> None:
         pass
 
     def advance(self, params: Params, seed: int, step: int, folder: Path, pause: Pause) -> dict[str, float] | None:
