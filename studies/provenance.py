@@ -8,6 +8,7 @@ import os
 import resource
 import socket
 import sys
+from importlib import metadata
 from typing import Any
 
 from grip_core.runs import environment
@@ -28,7 +29,7 @@ def of_worker(fingerprint: dict[str, Any], job: str) -> dict[str, Any]:
     """Machine and job of this process, and the hashes of the data and the model that it opened."""
     packages = environment()
     return {
-        "packages": packages["packages"],
+        "packages": {**packages["packages"], **{name: metadata.version(name) for name in ("optuna", "submitit")}},
         "python": packages["python"],
         "processor": packages["processor"],
         "data_sha256": digest(fingerprint),
@@ -47,7 +48,9 @@ def of_trial(study: Study, settings: dict[str, Any], seconds: float) -> dict[str
         "params_sha256": digest({"params": study.params.model_dump(), "settings": settings}),
         "seeds": study.definition.seeds,
         "seconds": round(seconds, 3),
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        # Of the worker so far, its earlier trials included: neither can be set back for the process.
+        "worker_peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "worker_peak_gpu_memory_mb": round(torch.cuda.max_memory_allocated() / 2**20) if (torch := _cuda()) else None,
     }
 
 
@@ -58,5 +61,11 @@ def digest(value: Any) -> str:
 
 def gpu_name() -> str | None:
     """The GPU that this process sees, if it has loaded torch."""
+    torch = _cuda()
+    return torch.cuda.get_device_name() if torch else None
+
+
+def _cuda() -> Any:
+    """torch, if it is loaded and sees a GPU."""
     torch = sys.modules.get("torch")
-    return torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else None
+    return torch if torch is not None and torch.cuda.is_available() else None

@@ -86,6 +86,8 @@ def _failures(status: Status) -> Table:
 def _jobs(status: Status) -> RenderableType:
     if isinstance(status.jobs, str):
         return Text(f"jobs: not known: {status.jobs}")
+    if not status.jobs:
+        return Text("no worker runs or waits")
     table = Table("job", "state", "node", "trial", "log", title=f"Workers: {len(status.jobs)}", title_justify="left")
     cards = {card.job: card for card in status.cards}  # of a requeued job, the newest
     for job, state in sorted(status.jobs.items()):
