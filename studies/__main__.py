@@ -226,7 +226,7 @@ def dashboard(name: Name, root: Root = ROOT, port: Annotated[int, typer.Option(h
         "optuna-dashboard"
     )
     if program is None:
-        raise UserError("optuna-dashboard is not installed; pip install 'grip-pipeline[dashboard]'")
+        raise UserError("optuna-dashboard is not installed; pip install -e '.[dashboard]'")
     sys.exit(subprocess.run([program, record.storage, "--port", str(port)], check=False).returncode)
 
 

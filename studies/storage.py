@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -22,6 +23,8 @@ from grip_core.errors import UserError
 
 AWAY = (StorageInternalError, DBAPIError, OSError)
 """What a storage that is away for a while raises."""
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+"""Errors that no waiting mends."""
 PATIENCE = 3600.0
 """Seconds for which a worker waits for its storage: what it has done is safe in files meanwhile."""
 
@@ -47,7 +50,7 @@ def open_storage(storage: str) -> BaseStorage:
         return RDBStorage(storage, engine_kwargs={"pool_pre_ping": True, "pool_size": 2})
     except ModuleNotFoundError as error:
         raise UserError(
-            f"{error.name} is needed for {_shown(storage)}; install it: pip install 'grip-pipeline[postgresql]'"
+            f"{error.name} is needed for {_shown(storage)}; install it: pip install -e '.[postgresql]'"
         ) from None
     except (DBAPIError, StorageInternalError) as error:
         raise StorageAway(f"the storage {_shown(storage)} cannot be reached: {_first_line(error)}; is it up?") from None
@@ -192,7 +195,8 @@ def ride_out(
 ) -> Result:
     """Do something with the storage, again and again while it is away. `action` must bear to be done twice.
 
-    Raises StorageAway once the patience is at its end, or once the worker is to stop.
+    Raises StorageAway once the patience is at its end, or once the worker is to stop, and UserError if a disk is full
+    or read-only.
     """
     deadline = time.monotonic() + patience
     pause = 0.5
@@ -200,6 +204,11 @@ def ride_out(
         try:
             return action()
         except (*AWAY, StorageAway) as error:
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                raise UserError(
+                    f"{what}: {error.strerror} ({error.filename or 'the journal'}); put that right, then `python -m "
+                    "studies resume` goes on"
+                ) from error
             if time.monotonic() > deadline or stopping():
                 raise StorageAway(f"{what}: the storage is away, this worker stops: {_first_line(error)}") from error
             logger.warning("%s: the storage is away (%s); trying again", what, _first_line(error))

@@ -132,6 +132,10 @@ def test_locks_exclude(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def full_disk() -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def test_a_storage_that_comes_back_is_waited_for(monkeypatch):
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     tries = []
@@ -143,5 +147,7 @@ def test_a_storage_that_comes_back_is_waited_for(monkeypatch):
         return "done"
 
     assert ride_out("asking", action) == "done"
+    with pytest.raises(UserError, match="asking: No space left on device"):
+        ride_out("asking", full_disk)
     with pytest.raises(StorageAway, match="server closed"):
         ride_out("asking", lambda: tries.clear() or action(), patience=0.0)
