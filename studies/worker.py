@@ -100,8 +100,12 @@ def work(folder: StudyFolder, interrupted: Callable[[], bool]) -> str:
     reason = "it failed; see its log"
     try:
         study = ride_out("opening", lambda: load_study(record.definition.name, record.storage), interrupted)
+        # Both are known before anything heavy is loaded.
+        if folder.stop_flag.exists():
+            reason = "the study was stopped"
+            return reason
         if not trials_left(record, folder, study):
-            reason = "no trial is left"  # known before anything heavy is loaded
+            reason = "no trial is left"
             return reason
         trainable = load_trainable(record.definition.trainable)(record.params)
         study.pruner = make_pruner(record.definition)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
+from dataclasses import asdict, replace
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 
 from studies import claims
-from studies.claims import Claim, Nothing, carry_over, claim, trials_left
+from studies.claims import Claim, Nothing, carry_over, claim, spent, trials_left
 from studies.folder import Study, StudyFolder
 from studies.lease import Hold, Identity, Watch, read_lease
 from studies.sampling import grid_points
 from studies.storage import load_study, open_storage
+from studies.workers import new_card
 from tests.studies.conftest import toy
 
 ME, OTHER = Identity("a", "job-a", 0, "host"), Identity("b", "job-b", 0, "host")
@@ -117,6 +120,25 @@ def test_trials_that_are_left_are_counted_with_what_is_queued(world):
     study.tell(found.trial.number, state=TrialState.FAIL)
     study.enqueue_trial(found.settings, user_attrs={claims.RETRY_OF: 0})
     assert trials_left(record, folder, study) == 2
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        ({"trials": 9, "gpu_hours": 2.0}, "the 2.0 GPU-hours are spent"),
+        ({"trials": 9, "hours": 0.5}, "the 0.5 hours since the launch are over"),
+        ({"trials": 9, "gpu_hours": 2.5, "hours": 2.0}, None),
+    ],
+)
+def test_a_study_ends_at_whichever_budget_is_spent_first(tmp_path, params, budget, message):
+    study, folder, record, _ = make_world(tmp_path, params, toy(budget=budget))
+    hour_ago = replace(record, launched_at=time.time() - 3600)
+    folder.workers.mkdir()
+    # Two workers of two GPUs each, half an hour: 2 GPU-hours, one of them killed without a last word.
+    for name, ended in (("a", "done"), ("b", None)):
+        card = replace(new_card(name, "job", "host", 2, ""), seconds=1800.0, ended=ended)
+        folder.worker(name).write_text(json.dumps(asdict(card)))
+    assert spent(hour_ago, folder, study.get_trials()) == message
 
 
 def test_a_grids_points_come_once_each(tmp_path, params):

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from grip_core.errors import UserError
 from studies.export import export, split_name
 from studies.failures import failure_of
 from studies.jobs import active, cancel
-from studies.launch import launch
+from studies.launch import launch, resume
 from studies.profile import Profile
 from studies.retry import retry
 from studies.status import gather
@@ -208,6 +209,34 @@ def test_pruned_trials_stop_early_and_the_best_is_complete(start):
         assert (len(trial.intermediate_values) == 5) == whole
         if whole:
             assert trial.value == pytest.approx(study.expected(trial))
+
+
+def test_a_worker_ends_after_so_many_trials_and_others_do_the_rest(start):
+    study = start(trials_per_job=2)
+    study.wait()
+    study.check()
+    assert len(study.cards()) == 3
+    logs = [Path(card.log).read_text() for card in study.cards()]
+    assert all(text.count(": complete") == 2 for text in logs)
+
+
+def test_wilcoxons_pruner_stops_a_trial_after_some_of_its_seeds(start):
+    study = start(pruner={"name": "wilcoxon", "p_threshold": 0.3}, seeds=[1, 2, 3, 4, 5, 6], budget={"trials": 10})
+    study.wait()
+    seeds = {trial.number: len(trial.intermediate_values) for trial in study.trials()}
+    states = {trial.number: trial.state for trial in study.trials()}
+    assert set(states.values()) == {TrialState.COMPLETE, TrialState.PRUNED}
+    assert all((seeds[number] == 6) == (states[number] == TrialState.COMPLETE) for number in seeds)
+
+
+def test_code_is_repaired_by_resuming_with_that_of_now(start):
+    study = start(budget={"trials": 1})
+    study.wait()
+    first = study.folder.read().code
+    stale = study.folder.read()
+    study.folder.write(replace(stale, code="0" * 16))
+    assert resume(study.folder, new_code=True).reason == "no trial is left"
+    assert study.folder.read().code == first  # nothing has changed in between
 
 
 def test_constraints_keep_a_trial_from_being_best(start):
