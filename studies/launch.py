@@ -51,6 +51,7 @@ def launch(
     Raises UserError if anything in it is wrong, or if a study of that name has another definition.
     """
     check(definition, params)
+    load_trainable(definition.trainable).check_inputs(params)
     folder = StudyFolder((root / definition.name).absolute())
     folder.path.mkdir(parents=True, exist_ok=True)
     check_locking(folder.path)
@@ -63,9 +64,9 @@ def launch(
 
 
 def check(definition: Definition, params: Params) -> None:
-    """Raise UserError for whatever makes a study impossible, before anything is written or sent."""
+    """Raise UserError for whatever makes a study impossible, wherever it is launched."""
     check_space(definition, params)
-    load_trainable(definition.trainable).check(params, [*definition.space, *definition.params])
+    load_trainable(definition.trainable).check_keys([*definition.space, *definition.params])
 
 
 def resume(folder: StudyFolder, profile: Profile | None = None, new_code: bool = False) -> Sent:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from grip_core.config import Params
+from grip_core.errors import UserError
 from studies.definition import Definition, Dimension
 from studies.folder import StudyFolder
 from studies.jobs import arrays, sbatch_text
@@ -16,14 +17,19 @@ from studies.launch import check, jobs_wanted
 from studies.profile import Profile
 from studies.show import render_arrays
 from studies.space import GROUP_SHAPE, trial_params
+from studies.trainable import load_trainable
 
 
 def preview(console: Console, root: Path, definition: Definition, params: Params, profile: Profile) -> None:
     """Print the space, what a trial gets, the arrays, what they can cost at most, and the first array's script.
 
-    Raises UserError for whatever a launch would refuse.
+    Raises UserError for whatever makes the study impossible; what is only missing so far is told.
     """
     check(definition, params)
+    try:
+        load_trainable(definition.trainable).check_inputs(params)
+    except UserError as error:
+        console.print(f"not yet: {error}")
     console.print(space_table(definition))
     budget, compute = definition.budget, definition.compute
     steps = sorted(step_counts(definition, params))

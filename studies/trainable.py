@@ -26,9 +26,12 @@ class Trainable(Protocol):
     def __init__(self, params: Params) -> None: ...
 
     @staticmethod
-    def check(params: Params, keys: list[str]) -> None:
-        """Before anything is sent: raise UserError if what a worker would open is not there, or if a study cannot have
-        those keys of its own."""
+    def check_keys(keys: list[str]) -> None:
+        """Raise UserError if a study cannot have those keys of its own."""
+
+    @staticmethod
+    def check_inputs(params: Params) -> None:
+        """Before anything is sent: raise UserError if what a worker would open is not there."""
 
     def advance(self, params: Params, seed: int, step: int, folder: Path, pause: Pause) -> dict[str, float] | None:
         """Bring the run of one seed to that step, from whatever checkpoint the folder holds; give the metrics there.

@@ -37,11 +37,15 @@ class Training:
         self.fingerprint: dict[str, Any] = {**self.data, "warmup": hash_files((WARMUP / "scorer").iterdir())}
 
     @staticmethod
-    def check(params: Params, keys: list[str]) -> None:
+    def check_keys(keys: list[str]) -> None:
         """See Trainable."""
         for key in keys:
             if key in OPENED or key.split(".")[0] in OPENED:
                 raise UserError(f"{key} cannot differ between trials, for workers open what it decides once; remove it")
+
+    @staticmethod
+    def check_inputs(params: Params) -> None:
+        """See Trainable."""
         folders = [FEATURES / name / split for name in params.data.benchmarks for split in ("train", "validation")]
         missing = [str(path) for path in (*folders, WARMUP / "scorer") if not path.is_dir()]
         if missing:

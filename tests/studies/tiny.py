@@ -27,7 +27,11 @@ class Tiny:
         self.validation = Validation(llava.vlm, store, [1, 4])
 
     @staticmethod
-    def check(params: Params, keys: list[str]) -> None:
+    def check_keys(keys: list[str]) -> None:
+        pass
+
+    @staticmethod
+    def check_inputs(params: Params) -> None:
         pass
 
     def advance(self, params: Params, seed: int, step: int, folder: Path, pause: Pause) -> dict[str, float] | None:

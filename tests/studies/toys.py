@@ -24,7 +24,11 @@ class Walk:
         self.fingerprint: dict[str, Any] = {"data": params.data.seed}
 
     @staticmethod
-    def check(params: Params, keys: list[str]) -> None:
+    def check_keys(keys: list[str]) -> None:
+        pass
+
+    @staticmethod
+    def check_inputs(params: Params) -> None:
         pass
 
     def advance(self, params: Params, seed: int, step: int, folder: Path, pause: Pause) -> dict[str, float] | None:
