@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 from studies.failures import failure_of
 from studies.jobs import active, cancel
 from studies.profile import Profile
+from studies.slurm import fate
 from studies.status import gather, share_in_trials
 from tests.slurm.conftest import DevCluster, Postgres
 from tests.studies.conftest import ROOT
@@ -124,6 +125,7 @@ def test_a_node_that_fails_with_its_jobs(start, cluster):
     study.wait(240)
     study.check()
     assert study.lease(card.trial).attempt == 2
+    assert fate(card.job) == "lost node"
     cluster.start_node(node)
 
 
