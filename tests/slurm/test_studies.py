@@ -134,7 +134,10 @@ def test_a_node_that_is_set_down(start, cluster):
     card = study.busy(steps=3)
     node = node_of(cluster, card.job)
     cluster.run("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
-    study.wait(240)  # SLURM takes the node back by itself once it answers
+    try:
+        study.wait(240)
+    finally:
+        cluster.run("scontrol", "update", f"nodename={node}", "state=resume")
     study.check()
     assert study.lease(card.trial).attempt == 2
 
