@@ -64,13 +64,13 @@ vlm: $(STAMP) ## Train the embedded VLM again (its checkpoint is in git)
 	  sed -i 's/^    frozen: true$$/    frozen: false/' dvc.yaml && dvc repro --single-item --force vlm
 
 lint: $(STAMP) ## Check style and types
-	ruff check . slurm/dev-cluster slurm/dev-postgres
-	ruff format --check . slurm/dev-cluster slurm/dev-postgres
+	ruff check .
+	ruff format --check .
 	mypy
 
 format: $(STAMP) ## Put imports and layout in order
-	ruff check --fix . slurm/dev-cluster slurm/dev-postgres
-	ruff format . slurm/dev-cluster slurm/dev-postgres
+	ruff check --fix .
+	ruff format .
 
 lock: ## Resolve the dependencies anew and write requirements.lock
 	rm -rf $(VENV)

@@ -97,8 +97,8 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": _processor(),
         "cpus": os.cpu_count(),
-        "git_commit": _git("rev-parse", "HEAD") or None,
-        "git_dirty": bool(_git("status", "--porcelain", "-uno")),
+        "git_commit": git("rev-parse", "HEAD") or None,
+        "git_dirty": bool(git("status", "--porcelain", "-uno")),
         "packages": _versions(),
     }
 
@@ -126,7 +126,7 @@ def _versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in PACKAGES}
 
 
-def _git(*arguments: str) -> str:
+def git(*arguments: str) -> str:
     """What git says; nothing where there is no git or no repository."""
     try:
         return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()

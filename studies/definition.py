@@ -102,7 +102,7 @@ class ConstraintConfig(Section):
     at_most: float
 
 
-class BudgetConfig(Section):
+class StudyBudget(Section):
     """When the study ends: no trial is begun once one of these is spent; those that run are finished."""
 
     trials: Count
@@ -173,7 +173,7 @@ class Definition(Section):
     seeds: Annotated[list[Seed], *Several]
     """Tuning seeds, the same for every configuration."""
     compute: ComputeConfig
-    budget: BudgetConfig
+    budget: StudyBudget
     promote: PromoteConfig
     trials_per_job: Count | None = None
     resources: ResourceConfig = ResourceConfig()

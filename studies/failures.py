@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import traceback
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from grip_core.errors import UserError
-from grip_core.files import write_text
-
 FAILURE, PROVENANCE = "failure", "provenance"
 """Attributes of a trial: of a failed one a Failure's fields, of every one where its numbers come from."""
-DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE}
-"""Errors that are the file system's fault, whatever a trial does."""
 
 
 @dataclass(frozen=True)
@@ -77,25 +69,3 @@ def failure_of(trial: optuna.trial.FrozenTrial) -> dict[str, Any] | None:
         return None
     unknown = Failure("unknown", "nothing was written down", "", "", 0, "")
     return trial.user_attrs.get(FAILURE, asdict(unknown))
-
-
-def check_disk(error: BaseException, folder: Path) -> None:
-    """Raise UserError if an error was the disk's, not the trial's: by its number, or because nothing can be written."""
-    found: BaseException | None = error
-    while found is not None:
-        if isinstance(found, OSError) and found.errno in DISK:
-            raise _disk_error(folder, found) from error
-        found = found.__cause__ or found.__context__
-    path = folder / f".writable-{os.getpid()}"
-    try:
-        write_text(path, " " * 65536)
-        path.unlink()
-    except OSError as failed:
-        raise _disk_error(folder, failed) from error
-
-
-def _disk_error(folder: Path, error: OSError) -> UserError:
-    return UserError(
-        f"{folder} must be writable, but: {error.strerror}; put that right, then `python -m studies resume` goes on "
-        "from the last checkpoints"
-    )

@@ -1,8 +1,8 @@
 """A study's files: the only place that knows their names.
 
 study.json               definition, params, profile, storage, code, where and when it was launched
-definition.yaml          the first two of them for people, and for launching it again
-params.yaml
+definition.yaml          the definition for people, and for launching it again
+params.yaml              the params likewise
 journal.log              the trials, where the storage is a journal file
 lock                     held while a trial is taken
 stop                     while it exists, workers stop at their next safe boundary
@@ -87,9 +87,9 @@ class StudyFolder:
     def worker(self, name: str) -> Path:
         return self.workers / f"{name}.json"
 
-    def lock(self, timeout: float = -1) -> FileLock:
+    def lock(self) -> FileLock:
         """Taking a trial: whoever holds it alone decides which trials there are and whose they are."""
-        return FileLock(self.lock_path, timeout=timeout)
+        return FileLock(self.lock_path)
 
     @property
     def exists(self) -> bool:

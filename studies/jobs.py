@@ -68,12 +68,7 @@ def _submit_last(folder: StudyFolder, study: Study, profile: Profile, after: lis
 
 
 def _sbatch(folder: StudyFolder, study: Study, profile: Profile, elements: int, further: dict[str, Any]) -> str:
-    try:
-        executor = submitit.SlurmExecutor(folder.logs, max_num_timeout=profile.requeues, python=profile.python)
-    except RuntimeError:
-        raise UserError(
-            "there is no SLURM here (srun was not found); launch on a login node, or with --profile local"
-        ) from None
+    executor = submitit.SlurmExecutor(folder.logs, max_num_timeout=profile.requeues, python=profile.python)
     parameters = sbatch_parameters(profile, study.definition.name, environment(folder, study.code))
     executor.update_parameters(**parameters | further)
     try:

@@ -11,9 +11,8 @@ import sys
 from importlib import metadata
 from typing import Any
 
-from grip_core.runs import environment
+from grip_core.runs import environment, git
 from studies.folder import Study
-from studies.snapshot import git
 
 
 def at_launch(code: str) -> dict[str, Any]:
@@ -27,11 +26,11 @@ def at_launch(code: str) -> dict[str, Any]:
 
 def of_worker(fingerprint: dict[str, Any], job: str) -> dict[str, Any]:
     """Machine and job of this process, and the hashes of the data and the model that it opened."""
-    packages = environment()
+    here = environment()
     return {
-        "packages": {**packages["packages"], **{name: metadata.version(name) for name in ("optuna", "submitit")}},
-        "python": packages["python"],
-        "processor": packages["processor"],
+        "packages": {**here["packages"], **{name: metadata.version(name) for name in ("optuna", "submitit")}},
+        "python": here["python"],
+        "processor": here["processor"],
         "data_sha256": digest(fingerprint),
         "host": socket.gethostname(),
         "node": os.environ.get("SLURMD_NODENAME"),

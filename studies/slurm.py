@@ -19,7 +19,7 @@ def slurm_command(*command: str, patience: float = PATIENCE) -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=patience).stdout
     except FileNotFoundError:
         raise UserError(
-            f"{command[0]} was not found, but the study has jobs on SLURM; ask on one of its login nodes"
+            f"{command[0]} was not found, but SLURM's commands are needed for this; go to one of its login nodes"
         ) from None
     except subprocess.TimeoutExpired:
         raise UserError(f"{command[0]} did not answer within {patience:g} s; is SLURM's controller up?") from None

@@ -6,12 +6,12 @@ import hashlib
 import importlib.util
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 from grip_core.errors import UserError
 from grip_core.files import write_text
+from grip_core.runs import git
 from studies.folder import StudyFolder
 
 LEFT_OUT = ("__pycache__",)
@@ -41,14 +41,6 @@ def take_snapshot(folder: StudyFolder, trainable: str) -> str:
 def environment(folder: StudyFolder, code: str) -> dict[str, str]:
     """What makes a python run the snapshot: its packages come first, and the working directory is not searched."""
     return {"PYTHONPATH": str(folder.code(code)), "PYTHONSAFEPATH": "1"}
-
-
-def git(*arguments: str) -> str:
-    """What git says; nothing where there is no git or no repository."""
-    try:
-        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
-    except FileNotFoundError:
-        return ""
 
 
 def _files(trainable: str) -> Iterator[tuple[str, Path]]:

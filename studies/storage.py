@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
@@ -20,11 +19,10 @@ from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from grip_core.errors import UserError
+from studies.disk import NO_ROOM, disk_error
 
 AWAY = (StorageInternalError, DBAPIError, OSError)
 """What a storage that is away for a while raises."""
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
-"""Errors that no waiting mends."""
 PATIENCE = 3600.0
 """Seconds for which a worker waits for its storage: what it has done is safe in files meanwhile."""
 
@@ -205,10 +203,7 @@ def ride_out(
             return action()
         except (*AWAY, StorageAway) as error:
             if isinstance(error, OSError) and error.errno in NO_ROOM:
-                raise UserError(
-                    f"{what}: {error.strerror} ({error.filename or 'the journal'}); put that right, then `python -m "
-                    "studies resume` goes on"
-                ) from error
+                raise disk_error(f"{what}: {error.filename or 'the journal'}", error) from error
             if time.monotonic() > deadline or stopping():
                 raise StorageAway(f"{what}: the storage is away, this worker stops: {_first_line(error)}") from error
             logger.warning("%s: the storage is away (%s); trying again", what, _first_line(error))

@@ -18,7 +18,10 @@ Pause = Callable[[], bool]
 
 
 class Trainable(Protocol):
-    """Made once a worker, with the study's base params, so that heavy things are imported and loaded once."""
+    """Made once a worker, with the study's base params, so that heavy things are imported and loaded once.
+
+    A class that derives from it has nothing to check unless it says so.
+    """
 
     fingerprint: dict[str, Any]
     """What the numbers depend on beside params and code: data, model."""

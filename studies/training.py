@@ -8,13 +8,13 @@ from typing import Any
 from grip_core.config import Params, check_budgets
 from grip_core.errors import UserError
 from grip_core.places import FEATURES, WARMUP
-from studies.trainable import Pause
+from studies.trainable import Pause, Trainable
 
 OPENED = ("vlm", "data", "features", "pretrain", "scorer", "warmup", "evaluate", "report", "grpo.validation_questions")
 """Sections and keys that decide what a worker opens once, or that training does not read: no trial has its own."""
 
 
-class Training:
+class Training(Trainable):
     """Opens the VLM, the features and the warm-up once."""
 
     def __init__(self, params: Params) -> None:

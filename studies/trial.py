@@ -14,7 +14,8 @@ from optuna.trial import TrialState
 
 from grip_core.config import Params
 from studies.claims import Claim, carry_over
-from studies.failures import PROVENANCE, TrialTimeout, check_disk, describe, tell_failure
+from studies.disk import check_disk
+from studies.failures import PROVENANCE, TrialTimeout, describe, tell_failure
 from studies.folder import Study, StudyFolder
 from studies.lease import Hold, LeaseLost
 from studies.provenance import of_trial

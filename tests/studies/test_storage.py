@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import optuna
@@ -132,6 +133,12 @@ def test_locks_exclude(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_locks_that_exclude_nobody_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("studies.storage.FileLock", lambda path, timeout=-1: nullcontext())
+    with pytest.raises(UserError, match="exclude nobody"):
+        check_locking(tmp_path)
+
+
 def full_disk() -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -147,7 +154,7 @@ def test_a_storage_that_comes_back_is_waited_for(monkeypatch):
         return "done"
 
     assert ride_out("asking", action) == "done"
-    with pytest.raises(UserError, match="asking: No space left on device"):
+    with pytest.raises(UserError, match="asking: the journal must be writable, but: No space left on device"):
         ride_out("asking", full_disk)
     with pytest.raises(StorageAway, match="server closed"):
         ride_out("asking", lambda: tries.clear() or action(), patience=0.0)

@@ -10,7 +10,7 @@ from grip_core.config import Params
 from grip_core.rl.train import Task, train
 from grip_core.rl.validation import Validation
 from grip_core.runs import RunFolder
-from studies.trainable import Pause
+from studies.trainable import Pause, Trainable
 from tests.conftest import _llava
 from tests.rl.conftest import BUDGETS, make_scorer, make_store
 
@@ -18,21 +18,13 @@ STEP_SECONDS = 0.3
 """Added to each step, so that a test has the time to disturb it."""
 
 
-class Tiny:
+class Tiny(Trainable):
     def __init__(self, params: Params) -> None:
         llava = _llava()
         store = make_store(llava)
         self.fingerprint: dict[str, Any] = {}
         self.task = Task(llava.vlm, store, make_scorer())
         self.validation = Validation(llava.vlm, store, [1, 4])
-
-    @staticmethod
-    def check_keys(keys: list[str]) -> None:
-        pass
-
-    @staticmethod
-    def check_inputs(params: Params) -> None:
-        pass
 
     def advance(self, params: Params, seed: int, step: int, folder: Path, pause: Pause) -> dict[str, float] | None:
         run = RunFolder(folder, {"grpo": params.grpo.model_dump(), "seed": seed})

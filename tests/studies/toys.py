@@ -14,22 +14,14 @@ import numpy as np
 
 from grip_core.config import Params
 from grip_core.files import write_text
-from studies.trainable import Pause
+from studies.trainable import Pause, Trainable
 
 FAILURES: dict[float, type[Exception]] = {0.5: FloatingPointError, 0.6: RuntimeError, 0.7: MemoryError}
 
 
-class Walk:
+class Walk(Trainable):
     def __init__(self, params: Params) -> None:
         self.fingerprint: dict[str, Any] = {"data": params.data.seed}
-
-    @staticmethod
-    def check_keys(keys: list[str]) -> None:
-        pass
-
-    @staticmethod
-    def check_inputs(params: Params) -> None:
-        pass
 
     def advance(self, params: Params, seed: int, step: int, folder: Path, pause: Pause) -> dict[str, float] | None:
         folder.mkdir(parents=True, exist_ok=True)
