@@ -138,16 +138,52 @@ class ScorerConfig(Section):
 
 
 class BudgetConfig(Section):
-    """Budgets k of training: drawn per prompt between low and high, both included."""
+    """Budgets k of training, between low and high, both included; grip_core/policy/budgets.py says what each does.
 
-    schedule: Literal["uniform", "log_uniform"]
+    A schedule reads `low` and `high` and the keys that name it; it leaves the others alone.
+    """
+
+    schedule: Literal["constant", "uniform", "log_uniform", "linear", "cosine", "staged", "mixture", "adaptive"]
     low: Count
     high: Count
+    constant: Count
+    """constant: the one budget."""
+    direction: Literal["high_to_low", "low_to_high"]
+    """linear, cosine, staged: which end of the range comes first."""
+    stages: Count
+    """staged: equal parts of the run, each of which opens one more part of the range."""
+    values: Annotated[list[Count], *Several]
+    """mixture: the budgets."""
+    weights: Annotated[list[NonNegative], Field(min_length=1)]
+    """mixture: how often each comes, relative to the others."""
+    bins: Count
+    """adaptive: parts of the range, equal in log k, that are told apart."""
+    smoothing: Annotated[float, Field(ge=0.0, lt=1.0)]
+    """adaptive: share of the past in each part's running mean of the reward's std."""
+    exploration: Share
+    """adaptive: share of the prompts that are drawn log-uniformly, whatever the signal."""
 
     @model_validator(mode="after")
     def _ordered(self):
         if self.low > self.high:
             raise ValueError(f"low must be at most high, but got low={self.low} and high={self.high}")
+        return self
+
+    @model_validator(mode="after")
+    def _own_budgets_lie_between(self):
+        own = {"constant": [self.constant], "mixture": self.values}.get(self.schedule, [])
+        outside = [k for k in own if not self.low <= k <= self.high]
+        if outside:
+            key = {"constant": "constant", "mixture": "values"}[self.schedule]
+            raise ValueError(f"{key} must lie between low={self.low} and high={self.high}, but got {outside[0]}")
+        return self
+
+    @model_validator(mode="after")
+    def _a_weight_a_value(self):
+        if len(self.weights) != len(self.values) or not sum(self.weights) > 0:
+            raise ValueError(
+                f"weights must be one for each of the {len(self.values)} values and not all 0, but got {self.weights}"
+            )
         return self
 
 
@@ -172,6 +208,56 @@ class WarmupConfig(Section):
     seed: Seed
 
 
+class RewardConfig(Section):
+    """The reward of a selection: a weighted sum of grip_core/rl/rewards.py's, then clipped."""
+
+    log_prob: NonNegative
+    """Mean log-probability of the gold answer, nats."""
+    correct: NonNegative
+    """1 where the greedy answer is the gold answer."""
+    fidelity: NonNegative
+    """-KL(full || pruned) of the answer's tokens, nats: the model with every token kept is the teacher."""
+    gain: NonNegative
+    """log_prob minus what the model gives without the image, nats."""
+    clip_low: float
+    clip_high: float
+    """The sum is kept between these two."""
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The rewards that count, by name."""
+        named = {name: getattr(self, name) for name in ("log_prob", "correct", "fidelity", "gain")}
+        return {name: weight for name, weight in named.items() if weight > 0}
+
+    @model_validator(mode="after")
+    def _some_reward(self):
+        if not self.weights:
+            raise ValueError("at least one of log_prob, correct, fidelity and gain must be above 0, but all are 0")
+        if not self.clip_low < self.clip_high:
+            raise ValueError(
+                f"clip_low must be below clip_high, but got clip_low={self.clip_low} and clip_high={self.clip_high}"
+            )
+        return self
+
+
+class CollapseConfig(Section):
+    """When a run counts as collapsed; grip_core/rl/collapse.py looks for it."""
+
+    entropy: Share
+    """Entropy, as a share of a uniform policy's, below which the policy has stopped exploring."""
+    kl: Annotated[float, Field(gt=0.0)]
+    """KL to the warm-up per pick, nats, above which the policy has lost its anchor."""
+    accuracy_drop: NonNegative
+    """Validation accuracy so far below the warm-up's, ..."""
+    evaluations: Count
+    """... this many evaluations in a row. Entropy and KL have to hold for as many rollouts."""
+    stop: bool
+    """Whether a collapsed run is ended there; its metrics say so in any case."""
+
+
+LossType = Literal["grpo", "bnpo", "dr_grpo", "dapo", "luspo", "cispo", "sapo", "vespo"]
+
+
 class GrpoConfig(Section):
     """Training by GRPO."""
 
@@ -182,24 +268,46 @@ class GrpoConfig(Section):
     group_size: Annotated[int, Field(ge=2)]
     num_iterations: Count
     """mu: updates per rollout."""
+    distribution: Literal["plackett_luce", "conditional_bernoulli", "bernoulli"]
+    """What selections are drawn from; grip_core/policy/distribution.py."""
+    budget_penalty: NonNegative
+    """bernoulli: reward lost per token kept beyond or below the budget, as a share of the budget."""
     learning_rate: Rate
     lr_schedule: Literal["constant", "linear", "cosine"]
     """After the warm-up of `lr_warmup_steps`."""
     lr_warmup_steps: Annotated[int, Field(ge=0)]
     beta: NonNegative
-    """Weight of the KL to the warm-up reference."""
+    """Weight of the KL to the warm-up reference, nats per pick."""
+    kl_estimator: Literal["k1", "k2", "k3", "exact"]
+    kl_placement: Literal["loss", "reward"]
+    entropy_coef: NonNegative
+    """Weight of the bonus for entropy, nats per pick."""
+    loss_type: LossType
+    importance_level: Literal["token", "sequence"]
+    """Whether probability ratios are taken per pick or per selection (GSPO)."""
     epsilon: Annotated[float, Field(gt=0.0, lt=1.0)]
+    """Ratios are clipped below at 1 - epsilon ..."""
+    epsilon_high: Annotated[float, Field(gt=0.0)]
+    """... and above at 1 + epsilon_high; cispo: at epsilon_high itself."""
     max_grad_norm: Annotated[float, Field(gt=0.0)]
+    baseline: Literal["mean", "leave_one_out"]
+    """What is taken off a reward: its group's mean, or the mean of the others of its group (RLOO)."""
     scale_rewards: Literal["group", "batch", "none"]
+    std_floor: NonNegative
+    """The least that advantages are divided by, in units of the reward."""
     min_std: NonNegative
-    """A group whose reward std is at most this is dead: its advantages are zero."""
-    reward: Literal["log_prob", "correct"]
+    """A group whose reward std is at most this is dead: it carries no signal."""
+    dead_groups: Literal["keep", "drop", "resample"]
+    """keep: no advantage, but the KL and the entropy bonus count. drop: out of the loss. resample: another prompt takes
+    its place once, at the same budget; what is dead even then is dropped."""
+    reward: RewardConfig
     filter: FilterConfig
     evaluate_every: Count
     """Optimizer steps between evaluations of the mode on validation questions."""
     validation_questions: Count
     """Per benchmark."""
     checkpoint_every: Count
+    collapse: CollapseConfig
 
     @model_validator(mode="after")
     def _checkpoints_at_rollouts(self):
@@ -209,6 +317,32 @@ class GrpoConfig(Section):
                 raise ValueError(
                     f"{name} must be a multiple of num_iterations={self.num_iterations}, but got {name}={value}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _loss_has_its_level(self):
+        """TRL only warns of these, and computes something else than the papers do."""
+        level = {"luspo": "sequence", "vespo": "token", "bnpo": "token", "dr_grpo": "token", "dapo": "token"}
+        level["cispo"] = "token"
+        wanted = level.get(self.loss_type, self.importance_level)
+        if self.importance_level != wanted:
+            raise ValueError(
+                f"importance_level must be {wanted} for loss_type={self.loss_type}, but got {self.importance_level}"
+            )
+        if self.loss_type == "cispo" and self.epsilon_high < 1:
+            raise ValueError(
+                f"epsilon_high must be at least 1 for loss_type=cispo, which clips the ratio itself there, but got "
+                f"{self.epsilon_high}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _kl_in_the_reward_is_sampled(self):
+        if self.beta and self.kl_placement == "reward" and self.kl_estimator == "exact":
+            raise ValueError(
+                "kl_estimator must be k1, k2 or k3 for kl_placement=reward, but got exact, which is the same number "
+                "for a whole group and cancels in its advantages"
+            )
         return self
 
 

@@ -5,6 +5,7 @@ environment.json   versions, machine, git commit
 metrics.jsonl      one JSON object a line, each with "step"; the same for a resumed run as for an uninterrupted one
 status.json        running or finished, and the step of the last checkpoint
 timing.json        wall time by part since the last start (kept apart from the metrics, for it is never the same twice)
+collapse.json      only if it has collapsed: the step and the cause
 checkpoints/       while it runs
 scorer/            the trained scorer, once finished
 """
@@ -41,6 +42,7 @@ class RunFolder:
         self.metrics_path = path / "metrics.jsonl"
         self.checkpoints = path / "checkpoints"
         self.scorer = path / "scorer"
+        self.collapse_path = path / "collapse.json"
         text = json.dumps(config, indent=1, sort_keys=True, default=str)
         found = _read(path / "config.json")
         # What a kill or a full disk leaves before there is a config is hidden: a file half written.
@@ -82,6 +84,19 @@ class RunFolder:
     def metrics(self) -> list[dict[str, Any]]:
         """All rows so far, without one that is just being written or was cut off by a crash."""
         return [json.loads(line) for line in (_read(self.metrics_path) or "").split("\n")[:-1]]
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether the run was flagged as collapsed."""
+        return self.collapse_path.exists()
+
+    def set_collapse(self, step: int, cause: str) -> None:
+        """Flag the run as collapsed."""
+        write_text(self.collapse_path, json.dumps({"step": step, "cause": cause}))
+
+    def clear_collapse(self) -> None:
+        """Forget the flag: a run that resumes judges its rows again."""
+        self.collapse_path.unlink(missing_ok=True)
 
     def finish(self, step: int, timing: dict[str, float]) -> None:
         """Mark the run finished; its checkpoints have served."""

@@ -20,6 +20,9 @@ from grip_core.vlm.frozen import FrozenVLM, Preprocessors
 from grip_core.vlm.llava import LlavaVLM
 from grip_core.vlm.qwen2_5_vl import Qwen25VLM
 
+# Models this small gain nothing from a second thread, and lose much where another process wants the core.
+torch.set_num_threads(1)
+
 QUESTIONS = ["what color ?", "is there a red circle in row 2 ?", "which ?"]
 ANSWERS = ["red", "yes it is", "2 4"]
 WORDS = [*QUESTIONS, *ANSWERS, "blue green no"]

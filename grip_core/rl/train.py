@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import logging
 import math
 import os
 import time
@@ -18,9 +20,11 @@ from trl import GRPOConfig
 
 from grip_core.config import BudgetConfig, FilterConfig, GrpoConfig
 from grip_core.errors import UserError
-from grip_core.policy.budgets import sample_budgets
+from grip_core.files import write_text
+from grip_core.policy.budgets import make_schedule
 from grip_core.policy.scorer import Scorer
 from grip_core.rl.checkpoints import newest, seal
+from grip_core.rl.collapse import CollapseDetector
 from grip_core.rl.grpo import Plan, SelectionTrainer
 from grip_core.rl.validation import Validation
 from grip_core.rl.warmup import example_order
@@ -28,6 +32,8 @@ from grip_core.runs import RunFolder
 from grip_core.seeds import torch_generator
 from grip_core.vlm.features import FeatureStore
 from grip_core.vlm.frozen import FrozenVLM
+
+logger = logging.getLogger(__name__)
 
 OnStep = Callable[[int, dict[str, float]], None]
 Pause = Callable[[int], bool]
@@ -58,6 +64,7 @@ def train(
     Resumes from the folder's newest intact checkpoint, with the same numbers as if it had not been stopped (bit-equal
     on a CPU); a finished run is read back. Calls `on_step(step, row)` with every row of metrics. Once `pause(step)` is
     true the run is checkpointed at the next end of a rollout, and None is returned; the next call goes on from there.
+    A run that collapses is flagged in its folder, with its step and cause, and ends there if `collapse.stop` is set.
     """
     if run.finished:
         return Scorer.from_pretrained(run.scorer)
@@ -67,15 +74,24 @@ def train(
     trainer.remove_callback(PrinterCallback)  # it prints TRL's whole log at every step
     checkpoint = newest(run.checkpoints)
     run.drop_metrics_after(-1 if checkpoint is None else int(checkpoint.name.split("-")[1]))
+    run.clear_collapse()
     if checkpoint is None:
-        recorder.write({"step": 0, **validation(task.warmup)})
+        kept = float(carries_signal(task.store, config.filter).mean())
+        recorder.write({"step": 0, "kept_share": kept, **validation(task.warmup)})
+    else:
+        trainer.budget_state = json.loads((checkpoint / BUDGET_STATE).read_text())
+        for row in run.metrics():
+            recorder.watch(row)
     began = time.perf_counter()
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    if trainer.state.global_step < config.steps:
-        return None
-    scorer = trainer.accelerator.unwrap_model(trainer.model)
+    if checkpoint is not None and config.collapse.stop and run.collapsed:  # killed between its end and its last words
+        ended, scorer = int(checkpoint.name.split("-")[1]), Scorer.from_pretrained(checkpoint)
+    else:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        ended, scorer = trainer.state.global_step, trainer.accelerator.unwrap_model(trainer.model)
+        if ended < config.steps and not (config.collapse.stop and run.collapsed):
+            return None
     scorer.save_pretrained(run.scorer)
-    run.finish(config.steps, {"total": time.perf_counter() - began, **trainer.stopwatch.seconds})
+    run.finish(ended, {"total": time.perf_counter() - began, **trainer.stopwatch.seconds})
     return scorer
 
 
@@ -92,8 +108,9 @@ def build_trainer(config: GrpoConfig, budgets: BudgetConfig, seed: int, task: Ta
         raise UserError(f"grpo.filter leaves none of the {len(task.store)} examples; switch one of its rules off")
     return SelectionTrainer(
         config=config,
-        arguments=trl_arguments(config, seed, output, cpu=task.vlm.model.device.type == "cpu"),
-        plan=make_plan(config, budgets, seed, kept),
+        arguments=trl_arguments(config, budgets, seed, output, cpu=task.vlm.device.type == "cpu"),
+        plan=make_plan(config, seed, kept),
+        schedule=make_schedule(budgets),
         scorer=copy.deepcopy(task.warmup).train().requires_grad_(True),
         reference=task.warmup,
         vlm=task.vlm,
@@ -102,17 +119,14 @@ def build_trainer(config: GrpoConfig, budgets: BudgetConfig, seed: int, task: Ta
     )
 
 
-def make_plan(config: GrpoConfig, budgets: BudgetConfig, seed: int, kept: np.ndarray) -> Plan:
-    """Draw the run's prompts and budgets. `kept` are the examples that may come up."""
-    count = config.steps // config.num_iterations * config.prompts_per_step
-    order = example_order(len(kept), count, seed, "order")
-    k = torch.cat(
-        [
-            sample_budgets(budgets, config.prompts_per_step, torch_generator(seed, "budget", rollout))
-            for rollout in range(count // config.prompts_per_step)
-        ]
-    )
-    return Plan(kept[order], k)
+def make_plan(config: GrpoConfig, seed: int, kept: np.ndarray) -> Plan:
+    """Draw the run's prompts. `kept` are the examples that may come up."""
+
+    def drawn(purpose: str) -> np.ndarray:
+        rollouts, prompts = config.steps // config.num_iterations, config.prompts_per_step
+        return kept[example_order(len(kept), rollouts * prompts, seed, purpose)].reshape(rollouts, prompts)
+
+    return Plan(drawn("order"), drawn("reserve") if config.dead_groups == "resample" else None)
 
 
 def carries_signal(store: FeatureStore, config: FilterConfig) -> np.ndarray:
@@ -126,7 +140,7 @@ def carries_signal(store: FeatureStore, config: FilterConfig) -> np.ndarray:
     return kept
 
 
-def trl_arguments(config: GrpoConfig, seed: int, output: Path, cpu: bool) -> GRPOConfig:
+def trl_arguments(config: GrpoConfig, budgets: BudgetConfig, seed: int, output: Path, cpu: bool) -> GRPOConfig:
     """TRL's arguments for one run. What TRL defaults to and GRPO does not is set outright."""
     return GRPOConfig(
         output_dir=str(output),
@@ -141,14 +155,13 @@ def trl_arguments(config: GrpoConfig, seed: int, output: Path, cpu: bool) -> GRP
         warmup_steps=config.lr_warmup_steps,
         max_grad_norm=config.max_grad_norm,
         weight_decay=0.0,
-        beta=0.0,  # set after construction, see SelectionTrainer
+        beta=0.0,  # the KL is ours, as are the advantages; see SelectionTrainer
         epsilon=config.epsilon,
-        loss_type="grpo",  # TRL's own default, dapo, weights large budgets more
-        importance_sampling_level="token",
-        use_bias_correction_kl=False,
-        scale_rewards=config.scale_rewards,
+        epsilon_high=config.epsilon_high,
+        loss_type=config.loss_type,
+        importance_sampling_level=config.importance_level,
         mask_truncated_completions=False,  # no selection ever "ends"
-        max_completion_length=4096,
+        max_completion_length=budgets.high,  # dr_grpo divides by it
         temperature=1.0,
         gradient_checkpointing=False,
         shuffle_dataset=False,  # the plan is already the order
@@ -167,22 +180,13 @@ def trl_arguments(config: GrpoConfig, seed: int, output: Path, cpu: bool) -> GRP
     )
 
 
-# TRL's names -> ours; what TRL logs beyond these means nothing for selections.
-LOGGED = {
-    "loss": "loss",
-    "reward": "reward",
-    "reward_std": "reward_std",
-    "dead_share": "dead_share",
-    "kl": "kl",
-    "grad_norm": "grad_norm",
-    "clip_ratio/region_mean": "clip_share",
-    "k_mean": "k_mean",
-    "learning_rate": "learning_rate",
-}
+# What TRL logs beyond these means nothing for selections.
+LOGGED = ("loss", "grad_norm", "learning_rate")
+BUDGET_STATE = "budgets.json"
 
 
 class Recorder(TrainerCallback):
-    """Writes the metrics, evaluates the mode, seals checkpoints, and puts TRL's step counter right on resuming."""
+    """Writes the metrics, evaluates the mode, watches for a collapse, and keeps what TRL's checkpoints lack."""
 
     def __init__(
         self,
@@ -195,11 +199,20 @@ class Recorder(TrainerCallback):
     ) -> None:
         self.config, self.trainer, self.validation, self.run = config, trainer, validation, run
         self.on_step, self.pause = on_step, pause
+        self.detector = CollapseDetector(config.collapse)
         self.bar = tqdm(total=config.steps, desc="grpo")
 
     def write(self, row: dict[str, float]) -> None:
         self.run.append_metrics(row)
         self.on_step(int(row["step"]), row)
+        self.watch(row)
+
+    def watch(self, row: dict[str, float]) -> None:
+        """Flag the run when it collapses, once."""
+        found = self.detector.see(row)
+        if found is not None and not self.run.collapsed:
+            self.run.set_collapse(found.step, found.cause)
+            logger.warning("step %d: the run has collapsed (%s)", found.step, found.cause)
 
     def on_train_begin(self, args, state, control, **kwargs):
         # TRL does not checkpoint its own counter, by which it decides when to draw a new rollout.
@@ -209,23 +222,27 @@ class Recorder(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **kwargs):
         if logs is None or "loss" not in logs:
             return
-        row: dict[str, float] = {"step": state.global_step}
-        row |= {ours: float(logs[name]) for name, ours in LOGGED.items() if logs.get(name) is not None}
-        if logs.get("entropy_uniform"):
-            row["entropy"] = float(logs["entropy"]) / float(logs["entropy_uniform"])
+        row: dict[str, float] = {"step": state.global_step, **{name: float(logs[name]) for name in LOGGED}}
+        row |= self.trainer.take_diagnostics()
         if state.global_step % self.config.evaluate_every == 0 or state.global_step == self.config.steps:
-            row |= self.validation(self.trainer.accelerator.unwrap_model(self.trainer.model))
+            scorer = self.trainer.accelerator.unwrap_model(self.trainer.model)
+            generator = torch_generator(self.trainer.seed, "validation selection", state.global_step)
+            row |= self.validation(scorer, self.trainer.distribution, generator)
         if not all(math.isfinite(value) for value in row.values()):
+            self.watch(row)
             raise FloatingPointError(f"step {state.global_step}: a metric is not finite: {row}")
         self.write(row)
+        if self.config.collapse.stop and self.run.collapsed:
+            control.should_training_stop = True
         self.bar.update()
         if "reward" in row:  # not on the further updates of a rollout
-            self.bar.set_postfix(reward=f"{row['reward']:.3f}", kl=f"{row.get('kl', 0.0):.3f}")
+            self.bar.set_postfix(reward=f"{row['reward']:.3f}", kl=f"{row['kl']:.3f}")
 
     def on_step_end(self, args, state, control, **kwargs):
         # In the middle of a rollout a checkpoint would lack the selections that its other updates are made on.
-        at_rollout = state.global_step % self.config.num_iterations == 0
-        if at_rollout and state.global_step < self.config.steps and self.pause(state.global_step):
+        if state.global_step % self.config.num_iterations or state.global_step == self.config.steps:
+            return
+        if self.pause(state.global_step):
             control.should_save = control.should_training_stop = True
 
     def on_train_end(self, args, state, control, **kwargs):
@@ -233,5 +250,7 @@ class Recorder(TrainerCallback):
 
     def on_save(self, args, state, control, **kwargs):
         self.run.sync_metrics()
-        seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        write_text(folder / BUDGET_STATE, json.dumps(self.trainer.budget_state))
+        seal(folder)
         self.run.set_status("running", state.global_step)

@@ -46,6 +46,8 @@ class AnswerScores:
     """Mean log-probability of the answer's tokens, teacher-forced, in nats; <= 0."""
     correct_R: torch.Tensor
     """True where greedy decoding begins with the gold answer's tokens; what it says after them is not looked at."""
+    kl_R: torch.Tensor | None = None
+    """KL(every token kept || selection) of the answer's tokens, mean, in nats; only where it was asked for."""
 
 
 class FrozenVLM(ABC):
@@ -88,6 +90,11 @@ class FrozenVLM(ABC):
     @abstractmethod
     def image_token_id(self) -> int:
         """The placeholder that stands for one visual token."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lies, and with it a context's tensors."""
+        return self.model.device
 
     # What methods call -------------------------------------------------------------------------------------------
 
@@ -173,12 +180,28 @@ class FrozenVLM(ABC):
         ).last_hidden_state
         return self.model.get_output_embeddings()(hidden_RSD[:, -answers_RA.shape[1] :])
 
-    def answer_scores(self, context: Context, selection: Selection | None = None) -> AnswerScores:
-        """Gold answer's mean log-probability and exact-match correctness for every row of `selection`."""
+    def answer_scores(
+        self, context: Context, selection: Selection | None = None, with_kl: bool = False
+    ) -> AnswerScores:
+        """Gold answer's mean log-probability and exact-match correctness for every row of `selection`.
+
+        `with_kl` adds the KL to the full model's answer, for which the full model is run once a context.
+        """
         prompt_R = torch.arange(context.batch_size) if selection is None else selection.prompt_R
-        return answer_scores(
-            self.logits(context, selection), context.answer_ids_BA[prompt_R], context.answer_mask_BA[prompt_R]
-        )
+        ids_RA, mask_RA = context.answer_ids_BA[prompt_R], context.answer_mask_BA[prompt_R]
+        logits_RAV = self.logits(context, selection)
+        scores = answer_scores(logits_RAV, ids_RA, mask_RA)
+        if not with_kl:
+            return scores
+        kl_R = answer_kl(self._full_log_probs(context)[prompt_R], logits_RAV, mask_RA)
+        return AnswerScores(scores.log_prob_R, scores.correct_R, kl_R)
+
+    def _full_log_probs(self, context: Context) -> torch.Tensor:
+        """What the full model says at the answer's tokens, (B, A, V), once a context."""
+        name = "full_log_probs_BAV"
+        if name not in context.memo:
+            context.memo[name] = self.logits(context).float().log_softmax(-1)
+        return context.memo[name]
 
     @torch.inference_mode()
     def generate(self, context: Context, selection: Selection | None = None, max_new_tokens: int = 8) -> torch.Tensor:
@@ -244,6 +267,13 @@ def answer_scores(logits_RAV: torch.Tensor, ids_RA: torch.Tensor, mask_RA: torch
     count_R = mask_RA.sum(1)
     hit_RA = (logits_RAV.argmax(-1) == ids_RA) | ~mask_RA
     return AnswerScores((log_probs_RA * mask_RA).sum(1) / count_R, hit_RA.all(1))
+
+
+def answer_kl(full_RAV: torch.Tensor, logits_RAV: torch.Tensor, mask_RA: torch.Tensor) -> torch.Tensor:
+    """KL of the full model's log-probabilities to those of the logits, mean over the answer's tokens, (R,), nats."""
+    log_probs_RAV = logits_RAV.float().log_softmax(-1)
+    kl_RA = (full_RAV.exp() * (full_RAV - log_probs_RAV)).sum(-1)
+    return (kl_RA * mask_RA).sum(1) / mask_RA.sum(1)
 
 
 def _pad(rows: list[torch.Tensor], left: bool) -> tuple[torch.Tensor, torch.Tensor]:

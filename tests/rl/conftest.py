@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from grip_core.config import BudgetConfig, FilterConfig, GrpoConfig, ScorerConfig
+from grip_core.config import BudgetConfig, CollapseConfig, FilterConfig, GrpoConfig, RewardConfig, ScorerConfig
 from grip_core.policy.scorer import Scorer
 from grip_core.rl.validation import Validation
 from grip_core.rl.warmup import build_scorer
@@ -15,7 +15,26 @@ from grip_core.vlm.features import FeatureStore
 from tests.conftest import ANSWERS, QUESTIONS
 
 IMAGES = 6
-BUDGETS = BudgetConfig(schedule="log_uniform", low=1, high=12)
+
+
+def make_budgets(**changes) -> BudgetConfig:
+    settings = {
+        "schedule": "log_uniform",
+        "low": 1,
+        "high": 12,
+        "constant": 3,
+        "direction": "high_to_low",
+        "stages": 2,
+        "values": [1, 3, 12],
+        "weights": [1.0, 2.0, 1.0],
+        "bins": 3,
+        "smoothing": 0.5,
+        "exploration": 0.3,
+    }
+    return BudgetConfig(**settings | changes)
+
+
+BUDGETS = make_budgets()
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +68,7 @@ def make_store(llava) -> FeatureStore:
         for image in range(IMAGES)
         for i in range(len(QUESTIONS))
     ]
-    table = pd.DataFrame(rows).assign(source=0, full_correct=True, blind_correct=False)
+    table = pd.DataFrame(rows).assign(source=0, full_correct=True, blind_correct=False, blind_log_prob=-3.0)
     table.loc[0, "full_correct"] = False
     table.loc[1, "blind_correct"] = True
     return FeatureStore(
@@ -67,24 +86,42 @@ def make_scorer() -> Scorer:
     return scorer.eval()
 
 
-def make_grpo() -> GrpoConfig:
-    return GrpoConfig(
-        seeds=[0],
-        steps=8,
-        prompts_per_step=4,
-        group_size=3,
-        num_iterations=1,
-        learning_rate=0.01,
-        lr_schedule="linear",
-        lr_warmup_steps=2,
-        beta=0.05,
-        epsilon=0.2,
-        max_grad_norm=1.0,
-        scale_rewards="group",
-        min_std=0.0,
-        reward="log_prob",
-        filter=FilterConfig(answered_without_image=False, failed_with_all_tokens=False),
-        evaluate_every=4,
-        validation_questions=6,
-        checkpoint_every=2,
-    )
+def make_grpo(**changes) -> GrpoConfig:
+    settings = {
+        "seeds": [0],
+        "steps": 8,
+        "prompts_per_step": 4,
+        "group_size": 3,
+        "num_iterations": 1,
+        "distribution": "plackett_luce",
+        "budget_penalty": 1.0,
+        "learning_rate": 0.01,
+        "lr_schedule": "linear",
+        "lr_warmup_steps": 2,
+        "beta": 0.05,
+        "kl_estimator": "k3",
+        "kl_placement": "loss",
+        "entropy_coef": 0.0,
+        "loss_type": "grpo",
+        "importance_level": "token",
+        "epsilon": 0.2,
+        "epsilon_high": 0.2,
+        "max_grad_norm": 1.0,
+        "baseline": "mean",
+        "scale_rewards": "group",
+        "std_floor": 0.0,
+        "min_std": 0.0,
+        "dead_groups": "keep",
+        "reward": make_reward(log_prob=1.0),
+        "filter": FilterConfig(answered_without_image=False, failed_with_all_tokens=False),
+        "evaluate_every": 4,
+        "validation_questions": 6,
+        "checkpoint_every": 2,
+        "collapse": CollapseConfig(entropy=0.0, kl=100.0, accuracy_drop=1.0, evaluations=2, stop=False),
+    }
+    return GrpoConfig(**settings | changes)
+
+
+def make_reward(**weights: float) -> RewardConfig:
+    settings = {"log_prob": 0.0, "correct": 0.0, "fidelity": 0.0, "gain": 0.0, "clip_low": -50.0, "clip_high": 50.0}
+    return RewardConfig(**settings | weights)

@@ -17,7 +17,7 @@ from grip_core.rl.checkpoints import newest, seal
 from grip_core.rl.train import Task, train
 from grip_core.rl.warmup import build_scorer, warm_up
 from grip_core.runs import RunFolder
-from tests.rl.conftest import BUDGETS
+from tests.rl.conftest import BUDGETS, make_budgets, make_grpo, make_reward
 
 
 class Killed(Exception):
@@ -40,11 +40,11 @@ def same_runs(first: Path, second: Path) -> None:
 
 
 @pytest.fixture
-def grpo_run(grpo, warmup_scorer, llava, store, validation):
-    def run(folder: Path, iterations: int, on_step=lambda step, row: None, pause=lambda step: False):
-        config = grpo.model_copy(update={"num_iterations": iterations})
+def grpo_run(warmup_scorer, llava, store, validation):
+    def run(folder: Path, changes=None, on_step=lambda step, row: None, pause=lambda step: False, budgets=BUDGETS):
         task = Task(llava.vlm, store, warmup_scorer)
-        return train(config, BUDGETS, 5, task, validation, RunFolder(folder, {"seed": 5}), on_step, pause)
+        config = make_grpo(**changes or {})
+        return train(config, budgets, 5, task, validation, RunFolder(folder, {"seed": 5}), on_step, pause)
 
     return run
 
@@ -52,31 +52,115 @@ def grpo_run(grpo, warmup_scorer, llava, store, validation):
 @pytest.mark.parametrize("iterations", [1, 2])
 @pytest.mark.parametrize("step", [0, 1, 3, 4, 7])
 def test_an_interrupted_grpo_run_equals_an_uninterrupted_one(grpo_run, tmp_path, iterations, step):
-    grpo_run(tmp_path / "whole", iterations)
+    changes = {"num_iterations": iterations}
+    grpo_run(tmp_path / "whole", changes)
     with pytest.raises(Killed):
-        grpo_run(tmp_path / "cut", iterations, kill_at(step))
-    grpo_run(tmp_path / "cut", iterations)
+        grpo_run(tmp_path / "cut", changes, kill_at(step))
+    grpo_run(tmp_path / "cut", changes)
+    same_runs(tmp_path / "whole", tmp_path / "cut")
+
+
+OPTIONS = {
+    "constant": ({}, {"schedule": "constant"}),
+    "uniform": ({}, {"schedule": "uniform"}),
+    "linear": ({}, {"schedule": "linear"}),
+    "cosine": ({}, {"schedule": "cosine", "direction": "low_to_high"}),
+    "staged": ({}, {"schedule": "staged"}),
+    "mixture": ({}, {"schedule": "mixture"}),
+    "adaptive": ({}, {"schedule": "adaptive"}),
+    "conditional Bernoulli": ({"distribution": "conditional_bernoulli", "entropy_coef": 0.1}, {}),
+    "Bernoulli": ({"distribution": "bernoulli"}, {"schedule": "adaptive"}),
+    "exact KL": ({"kl_estimator": "exact", "entropy_coef": 0.1}, {}),
+    "KL in the reward": ({"kl_placement": "reward", "baseline": "leave_one_out", "scale_rewards": "batch"}, {}),
+    "resampled groups": ({"dead_groups": "resample", "min_std": 0.3}, {"schedule": "adaptive"}),
+    "dropped groups": ({"dead_groups": "drop", "min_std": 0.3}, {}),
+    "fidelity": ({"reward": make_reward(fidelity=1.0, correct=0.5), "loss_type": "dapo"}, {}),
+    "sequence level": ({"importance_level": "sequence", "epsilon_high": 0.4}, {}),
+}
+
+
+@pytest.mark.parametrize("iterations", [1, 2])
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_option_is_resumed_exactly(grpo_run, tmp_path, name, iterations):
+    changes, schedule = OPTIONS[name]
+    changes, budgets = {**changes, "num_iterations": iterations}, make_budgets(**schedule)
+    grpo_run(tmp_path / "whole", changes, budgets=budgets)
+    with pytest.raises(Killed):
+        grpo_run(tmp_path / "cut", changes, kill_at(5), budgets=budgets)
+    grpo_run(tmp_path / "cut", changes, budgets=budgets)
     same_runs(tmp_path / "whole", tmp_path / "cut")
 
 
 @pytest.mark.parametrize("iterations", [1, 2])
 @pytest.mark.parametrize("step", [1, 3, 4])
 def test_a_paused_grpo_run_goes_on_where_it_was(grpo_run, tmp_path, iterations, step):
-    grpo_run(tmp_path / "whole", iterations)
-    assert grpo_run(tmp_path / "cut", iterations, pause=lambda now: now >= step) is None
+    changes = {"num_iterations": iterations}
+    grpo_run(tmp_path / "whole", changes)
+    assert grpo_run(tmp_path / "cut", changes, pause=lambda now: now >= step) is None
     last = json.loads((tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()[-1])["step"]
     assert last == -(-step // iterations) * iterations  # the next end of a rollout
-    assert grpo_run(tmp_path / "cut", iterations) is not None
+    assert grpo_run(tmp_path / "cut", changes) is not None
     same_runs(tmp_path / "whole", tmp_path / "cut")
 
 
-def test_a_damaged_newest_checkpoint_is_passed_over(grpo_run, tmp_path, caplog):
-    grpo_run(tmp_path / "whole", 1)
+COLLAPSING = {"collapse": make_grpo().collapse.model_copy(update={"entropy": 1.0})}  # every policy is below it
+
+
+def test_a_collapse_is_flagged_with_its_step_and_cause_and_may_end_the_run(grpo_run, tmp_path, caplog):
+    grpo_run(tmp_path / "healthy")
+    assert not (tmp_path / "healthy" / "collapse.json").exists()
+    grpo_run(tmp_path / "flagged", COLLAPSING)
+    assert json.loads((tmp_path / "flagged" / "collapse.json").read_text()) == {"step": 2, "cause": "entropy"}
+    assert "step 2: the run has collapsed (entropy)" in caplog.text
+    assert len((tmp_path / "flagged" / "metrics.jsonl").read_text().splitlines()) == 9
+    stopping = {"collapse": COLLAPSING["collapse"].model_copy(update={"stop": True})}
+    assert grpo_run(tmp_path / "stopped", stopping) is not None
+    assert len((tmp_path / "stopped" / "metrics.jsonl").read_text().splitlines()) == 3
+    assert json.loads((tmp_path / "stopped" / "status.json").read_text()) == {"state": "finished", "step": 2}
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_a_collapse_is_found_again_after_a_kill(grpo_run, tmp_path, stop):
+    collapse = COLLAPSING["collapse"].model_copy(update={"evaluations": 5, "stop": stop})
+    changes = {"collapse": collapse}
+    grpo_run(tmp_path / "whole", changes)
     with pytest.raises(Killed):
-        grpo_run(tmp_path / "cut", 1, kill_at(7))
+        grpo_run(tmp_path / "cut", changes, kill_at(4))  # between the rows that it counts
+    grpo_run(tmp_path / "cut", changes)
+    same_runs(tmp_path / "whole", tmp_path / "cut")
+    assert (tmp_path / "cut" / "collapse.json").read_text() == (tmp_path / "whole" / "collapse.json").read_text()
+
+
+def test_a_run_killed_right_after_its_collapse_does_not_go_on(grpo_run, tmp_path, monkeypatch):
+    changes = {"collapse": COLLAPSING["collapse"].model_copy(update={"evaluations": 4, "stop": True})}
+    grpo_run(tmp_path / "whole", changes)
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "finish", lambda *_: (_ for _ in ()).throw(Killed()))
+        with pytest.raises(Killed):
+            grpo_run(tmp_path / "cut", changes)
+    assert (tmp_path / "cut" / "checkpoints" / "checkpoint-4").exists()
+    grpo_run(tmp_path / "cut", changes)
+    same_runs(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_seeds_decide_every_number(grpo_run, warmup_scorer, llava, store, validation, tmp_path):
+    grpo_run(tmp_path / "one")
+    grpo_run(tmp_path / "again")
+    same_runs(tmp_path / "one", tmp_path / "again")
+    task = Task(llava.vlm, store, warmup_scorer)
+    train(make_grpo(), BUDGETS, 6, task, validation, RunFolder(tmp_path / "other", {"seed": 6}))
+    rows = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("one", "other")]
+    assert rows[0][0] == rows[1][0]  # the warm-up's own evaluation
+    assert all(one != other for one, other in zip(rows[0][1:], rows[1][1:], strict=True))
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over(grpo_run, tmp_path, caplog):
+    grpo_run(tmp_path / "whole")
+    with pytest.raises(Killed):
+        grpo_run(tmp_path / "cut", None, kill_at(7))
     weights = tmp_path / "cut" / "checkpoints" / "checkpoint-6" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
-    grpo_run(tmp_path / "cut", 1)
+    grpo_run(tmp_path / "cut")
     assert "checkpoint-6 is damaged" in caplog.text
     same_runs(tmp_path / "whole", tmp_path / "cut")
 
@@ -117,9 +201,10 @@ from grip_core.runs import RunFolder
 
 llava = _llava()
 store = world.make_store(llava)
-config = world.make_grpo().model_copy(update={"num_iterations": int(sys.argv[2])})
+config = world.make_grpo(num_iterations=int(sys.argv[2]))
 task = Task(llava.vlm, store, world.make_scorer())
-train(config, world.BUDGETS, 5, task, Validation(llava.vlm, store, [1, 4]),
+budgets = world.make_budgets(schedule="adaptive")
+train(config, budgets, 5, task, Validation(llava.vlm, store, [1, 4]),
       RunFolder(Path(sys.argv[1]), {"seed": 5}), lambda step, row: print(f"step {step}", flush=True))
 """
 
@@ -144,3 +229,11 @@ def test_a_process_killed_by_the_system_resumes_to_the_same_numbers(tmp_path, it
         process.wait()
     assert start(tmp_path / "cut").wait() == 0
     same_runs(tmp_path / "whole", tmp_path / "cut")
+
+
+@pytest.mark.slow
+def test_another_process_gives_the_same_numbers(grpo_run, tmp_path):
+    arguments = [sys.executable, "-c", SCRIPT, str(tmp_path / "there"), "1"]
+    subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": "."})
+    grpo_run(tmp_path / "here", budgets=make_budgets(schedule="adaptive"))
+    same_runs(tmp_path / "here", tmp_path / "there")

@@ -4,11 +4,9 @@ import torch
 
 from grip_core.policy.plackett_luce import PlackettLuce
 from grip_core.rl import scoring
-from grip_core.rl.rewards import REWARDS
 from grip_core.rl.scoring import score_selections
 from grip_core.seeds import torch_generator
 from grip_core.vlm.context import Selection
-from grip_core.vlm.frozen import AnswerScores
 
 
 def test_batched_scores_equal_scores_one_at_a_time(llava, store, monkeypatch):
@@ -16,17 +14,12 @@ def test_batched_scores_equal_scores_one_at_a_time(llava, store, monkeypatch):
     context = store.context(llava.vlm, range(4))
     k_B = torch.tensor([7, 1, 12, 3])
     distribution = PlackettLuce(torch.zeros(4, store.n_visual), k_B)
-    selection_BGK = distribution.sample(3, torch_generator(0, "test"))
-    batched = score_selections(llava.vlm, context, selection_BGK, distribution.mask_BK)
+    picks = distribution.sample(3, torch_generator(0, "test"))
+    batched = score_selections(llava.vlm, context, picks, with_kl=True)
     for b in range(4):
         for g in range(3):
-            one = Selection.of(selection_BGK[b, g, : k_B[b]][None])
-            alone = llava.vlm.answer_scores(context, Selection(one.kept_RK, one.mask_RK, torch.tensor([b])))
+            one = Selection.of(picks.index_BGK[b, g, : k_B[b]][None])
+            alone = llava.vlm.answer_scores(context, Selection(one.kept_RK, one.mask_RK, torch.tensor([b])), True)
             assert torch.allclose(batched.log_prob_R[b * 3 + g], alone.log_prob_R[0], atol=1e-5)
+            assert torch.allclose(batched.kl_R[b * 3 + g], alone.kl_R[0], atol=1e-5)
             assert batched.correct_R[b * 3 + g] == alone.correct_R[0]
-
-
-def test_rewards_have_the_range_they_state():
-    scores = AnswerScores(torch.tensor([-2.5, 0.0]), torch.tensor([False, True]))
-    assert REWARDS["log_prob"](scores).tolist() == [-2.5, 0.0]
-    assert REWARDS["correct"](scores).tolist() == [0.0, 1.0]
