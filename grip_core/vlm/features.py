@@ -22,6 +22,7 @@ from grip_core.errors import UserError
 from grip_core.files import atomic_file, write_text
 from grip_core.vlm.context import Context, Selection
 from grip_core.vlm.frozen import FrozenVLM, VisualFeatures
+from grip_core.vlm.protocol import AnsweringVLM
 
 COMPLETE = "complete.json"
 
@@ -55,14 +56,14 @@ class FeatureStore:
         table = self.table.iloc[index].reset_index(drop=True)
         return FeatureStore(table, self.visual, self.encoder_attention, self.grid_N2)
 
-    def context(self, vlm: FrozenVLM, index: Sequence[int] | np.ndarray) -> Context:
+    def context(self, vlm: AnsweringVLM, index: Sequence[int] | np.ndarray) -> Context:
         """Prompts for the examples `index` names (positions in the table)."""
         table, rows = self.table, np.asarray(index)
         place = list(zip(table["source"].to_numpy()[rows], table["image_row"].to_numpy()[rows], strict=True))
         visual = np.stack([self.visual[source][row] for source, row in place])
         attention = np.stack([self.encoder_attention[source][row] for source, row in place])
         batch, n, _ = visual.shape
-        device = vlm.model.device
+        device = vlm.device
         features = VisualFeatures(
             torch.from_numpy(visual).to(device),
             torch.ones(batch, n, dtype=torch.bool, device=device),
