@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from grip_core.config import Params
+from grip_core.config import BudgetConfig, Params
 from grip_core.data.examples import load_split
 from grip_core.data.registry import BENCHMARKS
 from grip_core.evaluation.evaluate import FULL, NO_IMAGE
@@ -22,10 +22,12 @@ from grip_core.figures.keep_maps import Answered, KeepMap, keep_maps
 from grip_core.figures.pareto import pareto
 from grip_core.figures.report import Picture, render_report
 from grip_core.figures.save import figure_bytes, save_figure
+from grip_core.figures.schedules import schedules
 from grip_core.files import write_text
 from grip_core.places import EVALUATION, FEATURES, PREPARED, REPORT, RESULTS, train_run
+from grip_core.policy.budgets import SCHEDULES, make_schedule
 from grip_core.runs import environment, hash_files
-from grip_core.seeds import numpy_random
+from grip_core.seeds import numpy_random, torch_generator
 from grip_core.vlm.context import Selection
 from grip_core.vlm.features import FeatureStore, load_store
 from grip_core.vlm.frozen import FrozenVLM
@@ -96,6 +98,33 @@ def _answered(vlm: FrozenVLM, context, name: str, patches: list[list[int]] | Non
     return name, patches, [answer.strip() for answer in answers]
 
 
+def draw_budgets(config: BudgetConfig, rollouts: int, prompts: int, seed: int) -> pd.DataFrame:
+    """What training with `seed` would draw under every schedule: schedule, rollout and k, a row a prompt.
+
+    `config` gives the schedules their settings. The rewards' std that an adaptive one follows is `invented_std`.
+    """
+    parts = []
+    for name in SCHEDULES:
+        schedule = make_schedule(config.model_copy(update={"schedule": name}))
+        state, drawn = schedule.initial(), []
+        for rollout in range(rollouts):
+            k_B = schedule.sample(state, rollout, rollouts, prompts, torch_generator(seed, "budget", rollout))
+            state = schedule.update(state, k_B, invented_std(k_B, rollout / rollouts, config.low, config.high))
+            drawn.append(k_B)
+        rollout_R = np.repeat(np.arange(rollouts), prompts)
+        parts.append(pd.DataFrame({"schedule": name, "rollout": rollout_R, "k": torch.cat(drawn).numpy()}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def invented_std(k_B: torch.Tensor, done: float, low: int, high: int) -> torch.Tensor:
+    """exp(-d^2 / 2), d being the octaves from k to a peak that wanders from `high` to `low` as `done` goes from 0 to 1.
+
+    As if the policy learned to do with fewer and fewer tokens.
+    """
+    peak = high * (low / high) ** done
+    return (-0.5 * (k_B / peak).log2() ** 2).exp()
+
+
 def provenance(config: Mapping[str, Path], data: Path, vlm: Path, run_folder: Path) -> dict[str, dict[str, str]]:
     """What the report was made from: hashes of its inputs, and the environments of training and of the report."""
     files = {name: [path] for name, path in config.items() if path.exists()}
@@ -162,6 +191,18 @@ def main(params: Params) -> None:
             "Differences between GRIP and every other method; the averages are in the summary.",
         ),
         "curves": (curves(pd.read_csv(RESULTS / "curves.csv")), "Learning curves of every training seed."),
+        "schedules": (
+            schedules(
+                draw_budgets(
+                    params.budgets,
+                    params.grpo.steps // params.grpo.num_iterations,
+                    params.grpo.prompts_per_step,
+                    params.grpo.seeds[0],
+                ),
+                params.budgets.schedule,
+            ),
+            "Budgets that each schedule draws over a run, the one in use marked; adaptive for an invented signal.",
+        ),
         "keep_maps": (
             keep_maps(examples, (grid[0], grid[1])),
             EXAMPLES_CAPTION.format(k=k),

@@ -13,15 +13,16 @@ from pipeline.training import load_inputs
 def main(params: Params) -> None:
     """Run the stage."""
     inputs = load_inputs(params)
+    low, high = params.budgets.low, params.budgets.high
     config = {
         "warmup": params.warmup.model_dump(),
-        "budgets": params.budgets.model_dump(),
+        "budgets": {"low": low, "high": high},
         "scorer": params.scorer.model_dump(),
         **inputs.fingerprint,
     }
     folder = RunFolder(WARMUP, config)
     scorer = build_scorer(params.scorer, inputs.train.visual[0].shape[2], params.warmup.seed)
-    warm_up(params.warmup, params.budgets, scorer, inputs.vlm, inputs.train, inputs.validation, folder)
+    warm_up(params.warmup, low, high, scorer, inputs.vlm, inputs.train, inputs.validation, folder)
 
 
 if __name__ == "__main__":

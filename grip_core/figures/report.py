@@ -62,7 +62,8 @@ def render_report(
 ) -> str:
     """The report as HTML. `numbers` is headline.json and `table` the interval table.
 
-    `pictures` has "pareto", "difference", "curves" and "keep_maps"; `environment` maps a heading to names and values.
+    `pictures` has "pareto", "difference", "curves", "schedules" and "keep_maps"; `environment` maps a heading to names
+    and values.
     """
     jinja = Environment(
         loader=PackageLoader("grip_core.figures", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True

@@ -1,8 +1,9 @@
 """The supervised warm-up: the scorer learns where a teacher looks.
 
 The loss is the cross-entropy between the teacher's distribution over tokens and the scorer's first pick,
--sum_i t_i log softmax(s)_i, at budgets drawn as in training. Its checkpoint is the reference policy of GRPO and the
-control arm "warm-up only". The teacher is as frozen as the VLM, so it is asked once for every question, beforehand.
+-sum_i t_i log softmax(s)_i, at budgets drawn log-uniformly, whatever the schedule of GRPO, so that schedules start from
+one policy. Its checkpoint is the reference policy of GRPO and the control arm "warm-up only". The teacher is as
+frozen as the VLM, so it is asked once for every question, beforehand.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from grip_core.config import BudgetConfig, ScorerConfig, WarmupConfig
+from grip_core.config import ScorerConfig, WarmupConfig
 from grip_core.files import atomic_file
-from grip_core.policy.budgets import sample_budgets
+from grip_core.policy.budgets import log_uniform
 from grip_core.policy.scorer import Scorer, ScorerConfiguration
 from grip_core.rl.teachers import TEACHERS, sharpened
 from grip_core.rl.validation import Validation
@@ -41,7 +42,8 @@ def build_scorer(config: ScorerConfig, input_width: int, seed: int) -> Scorer:
 
 def warm_up(
     config: WarmupConfig,
-    budgets: BudgetConfig,
+    low: int,
+    high: int,
     scorer: Scorer,
     vlm: FrozenVLM,
     store: FeatureStore,
@@ -49,9 +51,9 @@ def warm_up(
     run: RunFolder,
     on_step: Callable[[int, dict[str, float]], None] = lambda step, row: None,
 ) -> Scorer:
-    """Train `scorer` in place and save it in the run folder; resumes from the folder's checkpoint.
+    """Train `scorer` in place at budgets between `low` and `high`, both included, and save it in the run folder.
 
-    A finished run is read back.
+    Resumes from the folder's checkpoint; a finished run is read back.
     """
     if run.finished:
         return Scorer.from_pretrained(run.scorer)
@@ -66,7 +68,7 @@ def warm_up(
     for step in tqdm(range(start + 1, config.steps + 1), initial=start, total=config.steps, desc="warm-up"):
         index = order[(step - 1) * config.prompts_per_step : step * config.prompts_per_step]
         context = store.context(vlm, index)
-        k_B = sample_budgets(budgets, len(index), torch_generator(config.seed, "warm-up budget", step))
+        k_B = log_uniform(low, high, len(index), torch_generator(config.seed, "warm-up budget", step))
         log_probs_BN = scorer(context, k_B).log_softmax(-1).masked_fill(~context.visual_mask_BN, 0.0)
         loss = -(target_EN[index] * log_probs_BN).sum(1).mean()
         optimizer.zero_grad()

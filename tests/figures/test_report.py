@@ -13,7 +13,7 @@ from tests.answers import make_rows
 
 PICTURES = {
     name: Picture(f"<svg>{name}</svg>".encode(), "svg", f"alt of {name}")
-    for name in ("pareto", "difference", "curves", "keep_maps")
+    for name in ("pareto", "difference", "curves", "schedules", "keep_maps")
 }
 ENVIRONMENT = {"Inputs": {"VLM (SHA-256)": "abc123"}, "This report": {"packages": "torch 2 < 3"}}
 

@@ -1,7 +1,13 @@
 from __future__ import annotations
 
+import pytest
+import torch
+
+from grip_core.config import load
 from grip_core.evaluation.headline import headline_differences
-from pipeline.figures import choose_examples, order_methods
+from grip_core.policy.budgets import SCHEDULES, make_schedule
+from grip_core.seeds import torch_generator
+from pipeline.figures import choose_examples, draw_budgets, invented_std, order_methods
 from tests.answers import make_rows
 
 
@@ -25,3 +31,30 @@ def test_methods_are_ordered_by_the_mean():
     assert ordered["benchmark"].unique().tolist() == ["mean", "one", "two"]
     for _, part in ordered.groupby("benchmark"):
         assert part["method"].tolist() == ["random", "warmup", "norm"]
+
+
+def test_drawn_budgets_are_those_of_training():
+    config = load().budgets
+    table = draw_budgets(config, rollouts=30, prompts=16, seed=5)
+    assert table.groupby("schedule", sort=False).size().to_dict() == dict.fromkeys(SCHEDULES, 30 * 16)
+    staged = make_schedule(config.model_copy(update={"schedule": "staged"}))
+    k = table.loc[(table["schedule"] == "staged") & (table["rollout"] == 17), "k"]
+    assert k.tolist() == staged.sample({}, 17, 30, 16, torch_generator(5, "budget", 17)).tolist()
+
+
+def test_the_adaptive_schedule_follows_the_invented_signal():
+    config = load().budgets.model_copy(update={"low": 1, "high": 64, "smoothing": 0.5})
+    table = draw_budgets(config, rollouts=100, prompts=16, seed=0)
+    k = table[table["schedule"] == "adaptive"].groupby(table["rollout"] // 25)["k"].median()
+    assert k.is_monotonic_decreasing
+    assert k.iloc[0] > 16
+    assert k.iloc[-1] < 6
+
+
+def test_the_invented_signal_peaks_lower_and_lower():
+    k = torch.tensor([1, 8, 16, 64])
+    for done, peak in ((0.0, 64), (0.5, 8), (1.0, 1)):
+        std = invented_std(k, done, 1, 64)
+        assert std[k == peak].item() == 1.0
+        assert std.argmax().item() == (k == peak).nonzero().item()
+    assert invented_std(k, 0.5, 1, 64)[2].item() == pytest.approx(2.718281828**-0.5)  # an octave off
