@@ -1,5 +1,7 @@
 """Print where a GRPO step's time goes, what it costs beside the bare VLM forward, and how fast methods are evaluated.
 
+The floor is the frozen language model's forward on the kept tokens: no step can be faster than what scores it.
+
 Everything is measured in this one run, in turn, because machines drift: quote the ratios. Needs the stages up to
 `warmup` (`dvc repro warmup`); writes nothing.
 """
@@ -17,15 +19,16 @@ from rich.table import Table
 from transformers import PrinterCallback, TrainerCallback
 
 from grip_core.baselines import registry
-from grip_core.config import BudgetConfig, Params
+from grip_core.config import Params
 from grip_core.evaluation.evaluate import Selector
 from grip_core.evaluation.policy import PolicySelector
 from grip_core.places import FEATURES, WARMUP
+from grip_core.policy.distribution import Picks
 from grip_core.policy.plackett_luce import PlackettLuce
 from grip_core.policy.scorer import Scorer
+from grip_core.rl import scoring
 from grip_core.rl.grpo import SelectionTrainer
 from grip_core.rl.inputs import load_scorer
-from grip_core.rl.scoring import ROWS_PER_FORWARD
 from grip_core.rl.train import Task, build_trainer
 from grip_core.seeds import torch_generator
 from grip_core.vlm.assemble import Assembled, assemble
@@ -36,34 +39,41 @@ from grip_core.vlm.load import load_vlm
 from pipeline.stage import run
 
 BUDGETS = (1, 2, 4, 8, 16, 32, 64)
-STEPS = 12
-DISCARDED = 3  # steps before caches and allocators are warm
+UPDATES = 4  # mu of the last column
+ROLLOUTS = 12
+DISCARDED = 3  # rollouts before caches and allocators are warm
+ROWS = (32, 64, 128, 256, 512)  # a forward
+REPEATS = 5
 ALONE = 48  # selections scored one at a time
 EVALUATED = 200  # test questions
 
 
 class StepTimer(TrainerCallback):
-    """Times whole steps and, between them, the language model's bare forward on as many selections of the same
-    prompts."""
+    """Times whole rollouts, all their updates included, and after each the language model's bare forward on as many
+    selections of the same prompts."""
 
     def __init__(self, trainer: SelectionTrainer) -> None:
         self.trainer = trainer
-        self.steps: list[float] = []
+        self.rollouts: list[float] = []
         self.floors: list[float] = []
         self.parts: list[dict[str, float]] = []
         self.began: float | None = None
         self.measuring = 0.0
 
     def on_step_begin(self, args, state, control, **kwargs):
-        # From one step's begin to the next one's, less our own measuring, so that data loading and logging count.
+        # From one rollout's begin to the next one's, less our own measuring, so that data loading and logging count.
+        if state.global_step % self.trainer.num_iterations:
+            return
         now = time.perf_counter()
         if self.began is not None:
-            self.steps.append(now - self.began - self.measuring)
+            self.rollouts.append(now - self.began - self.measuring)
             self.parts.append(dict(self.trainer.stopwatch.seconds))
         self.trainer.stopwatch.seconds.clear()
         self.began = now
 
     def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step % self.trainer.num_iterations:
+            return
         start = time.perf_counter()
         rollout = self.trainer.rollout
         batches = assembled_batches(self.trainer.vlm, rollout.context, rollout.k_B, self.trainer.num_generations)
@@ -75,15 +85,20 @@ class StepTimer(TrainerCallback):
         self.measuring = end - start
 
 
+def drawn(context: Context, k_B: torch.Tensor, group: int) -> Picks:
+    """Selections of a policy that prefers nothing."""
+    return PlackettLuce(torch.zeros(context.batch_size, context.n_visual), k_B).sample(
+        group, torch_generator(0, "bench")
+    )
+
+
 def assembled_batches(vlm: FrozenVLM, context: Context, k_B: torch.Tensor, group: int) -> list[Assembled]:
     """The inputs of a rollout's forward, in the batches that training uses."""
-    scores_BN = torch.zeros(context.batch_size, context.n_visual)
-    selection_BGK = PlackettLuce(scores_BN, k_B).sample(group, torch_generator(0, "bench"))
+    part = Selection.of(drawn(context, k_B, group).index_BGK.flatten(0, 1))
     prompt_R = torch.arange(context.batch_size).repeat_interleave(group)
-    part = Selection.of(selection_BGK.flatten(0, 1))
     return [
         assemble(context, Selection(part.kept_RK[rows], part.mask_RK[rows], prompt_R[rows]), vlm.embed, vlm.positions)
-        for rows in torch.arange(len(prompt_R)).split(ROWS_PER_FORWARD)
+        for rows in torch.arange(len(prompt_R)).split(scoring.ROWS_PER_FORWARD)
     ]
 
 
@@ -101,57 +116,78 @@ def language_forward(vlm: FrozenVLM, inputs: Assembled) -> None:
 
 def one_at_a_time(vlm: FrozenVLM, context: Context, k: int, group: int) -> float:
     """Seconds to score one selection when each has a forward of its own."""
-    k_B = torch.full((context.batch_size,), k)
-    selection_BGK = PlackettLuce(torch.zeros(context.batch_size, context.n_visual), k_B).sample(
-        group, torch_generator(0, "bench")
-    )
+    index_BGK = drawn(context, torch.full((context.batch_size,), k), group).index_BGK
     start = time.perf_counter()
     for row in range(ALONE):
         prompt = row % context.batch_size
-        part = Selection.of(selection_BGK[prompt, row // context.batch_size][None])
+        part = Selection.of(index_BGK[prompt, row // context.batch_size][None])
         vlm.answer_scores(context, Selection(part.kept_RK, part.mask_RK, torch.tensor([prompt])))
     return (time.perf_counter() - start) / ALONE
 
 
+def timed_run(params: Params, task: Task, k: int, updates: int) -> StepTimer:
+    """A short run at one budget with so many updates a rollout."""
+    steps = ROLLOUTS * updates
+    settings = params.grpo.model_copy(
+        update={"steps": steps, "num_iterations": updates, "checkpoint_every": steps * 10}
+    )
+    budgets = params.budgets.model_copy(update={"schedule": "constant", "constant": k, "low": k, "high": k})
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = build_trainer(settings, budgets, 0, task, Path(folder))
+        trainer.remove_callback(PrinterCallback)
+        timer = StepTimer(trainer)
+        trainer.add_callback(timer)
+        trainer.train()
+    return timer
+
+
 def step_table(params: Params, task: Task) -> Table:
     """One row a budget: the step's parts and ratios."""
-    table = Table(
-        title=f"GRPO step, B = {params.grpo.prompts_per_step}, G = {params.grpo.group_size}, mu = 1 (medians)"
-    )
-    for name in (
-        "k",
-        "step s",
-        "rollout s",
-        "VLM s",
-        "update s",
-        "rest s",
-        "bare VLM s",
-        "step / bare",
-        "alone / batched",
-    ):
+    group, prompts = params.grpo.group_size, params.grpo.prompts_per_step
+    table = Table(title=f"GRPO step, {params.grpo.distribution}, B = {prompts}, G = {group} (medians)")
+    times = ("step s", "rollout s", "VLM s", "update s", "rest s", "bare VLM s")
+    for name in ("k", *times, "step / bare", f"mu = {UPDATES}: rollout / bare", "alone / batched"):
         table.add_column(name, justify="right")
     gains = []
     for k in (k for k in BUDGETS if k <= task.store.n_visual):
-        settings = params.grpo.model_copy(update={"steps": STEPS, "num_iterations": 1, "checkpoint_every": STEPS * 10})
-        budgets = BudgetConfig(schedule="uniform", low=k, high=k)
-        with tempfile.TemporaryDirectory() as folder:
-            trainer = build_trainer(settings, budgets, 0, task, Path(folder))
-            trainer.remove_callback(PrinterCallback)
-            timer = StepTimer(trainer)
-            trainer.add_callback(timer)
-            trainer.train()
+        timer = timed_run(params, task, k, 1)
         median = {
             name: float(np.median([part[name] for part in timer.parts[DISCARDED:]]))
             for name in ("step", "rollout", "vlm_forward")
         }
-        step, bare = float(np.median(timer.steps[DISCARDED:])), float(np.median(timer.floors[DISCARDED:]))
+        step, bare = ratio_parts(timer)
         update = median["step"] - median["rollout"] - median["vlm_forward"]
-        rows = params.grpo.prompts_per_step * params.grpo.group_size
-        alone = one_at_a_time(task.vlm, trainer.rollout.context, k, params.grpo.group_size) * rows
+        alone = one_at_a_time(task.vlm, timer.trainer.rollout.context, k, group) * prompts * group
         gains.append(alone / median["vlm_forward"])
+        several, several_bare = ratio_parts(timed_run(params, task, k, UPDATES))
         numbers = (step, median["rollout"], median["vlm_forward"], update, step - median["step"], bare)
-        table.add_row(str(k), *(f"{x:.3f}" for x in numbers), f"{step / bare:.2f}", f"{gains[-1]:.1f}")
+        ratios = (f"{step / bare:.2f}", f"{several / several_bare:.2f}", f"{gains[-1]:.1f}")
+        table.add_row(str(k), *(f"{x:.3f}" for x in numbers), *ratios)
     table.caption = f"alone / batched, mean over these budgets: {np.mean(gains):.1f}"
+    return table
+
+
+def ratio_parts(timer: StepTimer) -> tuple[float, float]:
+    """Median seconds of a rollout with its updates, and of its bare forward."""
+    return float(np.median(timer.rollouts[DISCARDED:])), float(np.median(timer.floors[DISCARDED:]))
+
+
+def rows_table(params: Params, task: Task) -> Table:
+    """Seconds to score a rollout with so many rows a forward: what ROWS_PER_FORWARD was chosen by."""
+    table = Table(title="Scoring a rollout, seconds by rows a forward (medians)")
+    table.add_column("k", justify="right")
+    for rows in ROWS:
+        table.add_column(str(rows), justify="right")
+    context = task.store.context(task.vlm, np.arange(params.grpo.prompts_per_step))
+    for k in (2, 8, 32):
+        picks = drawn(context, torch.full((context.batch_size,), k), params.grpo.group_size)
+        seconds: dict[int, list[float]] = {rows: [] for rows in ROWS}
+        for _ in range(REPEATS):
+            for rows in ROWS:
+                start = time.perf_counter()
+                scoring.score_selections(task.vlm, context, picks, rows_per_forward=rows)
+                seconds[rows].append(time.perf_counter() - start)
+        table.add_row(str(k), *(f"{np.median(seconds[rows]):.3f}" for rows in ROWS))
     return table
 
 
@@ -185,7 +221,9 @@ def main(params: Params) -> None:
     warmup = load_scorer(WARMUP)
     console = Console()
     console.print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
-    console.print(step_table(params, Task(vlm, train, warmup)))
+    task = Task(vlm, train, warmup)
+    console.print(step_table(params, task))
+    console.print(rows_table(params, task))
     console.print(evaluation_table(params, vlm, test, warmup))
 
 

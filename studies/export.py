@@ -67,11 +67,14 @@ def summary(trial: FrozenTrial) -> dict[str, Any]:
     }
 
 
-def split_name(metric: str) -> tuple[str, int | None, str | None]:
-    """A metric's own name, its budget and its benchmark, from `name`, `name@budget`, `name/benchmark` or both."""
+def split_name(metric: str) -> tuple[str, str | None, str | None]:
+    """A metric's own name, its budget and its benchmark, from `name`, `name@budget`, `name/benchmark` or both.
+
+    A budget is a number, "7", or a range of them, "4-7".
+    """
     name, _, benchmark = metric.partition("/")
     name, _, budget = name.partition("@")
-    return name, int(budget) if budget else None, benchmark or None
+    return name, budget or None, benchmark or None
 
 
 def _trial_rows(folder: StudyFolder, record: Study, trial: FrozenTrial) -> list[dict[str, Any]]:

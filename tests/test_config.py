@@ -50,7 +50,8 @@ def test_defaults_are_valid():
         (
             "budgets.zzz",
             1,
-            "budgets.zzz is not a known key, but got 1 for it; known here: high, low, schedule",
+            "budgets.zzz is not a known key, but got 1 for it; known here: bins, constant, direction, exploration, high, "
+            "low, schedule, smoothing, stages, values, weights",
         ),
         (
             "pretrain.phases",
@@ -78,6 +79,47 @@ def test_defaults_are_valid():
         ),
         ("scorer.heads", 5, f"scorer: heads must divide width, but got heads=5 and width={WIDTH}"),
         ("budgets.low", 100, f"budgets: low must be at most high, but got low=100 and high={HIGH}"),
+        (
+            "budgets",
+            {**DEFAULTS["budgets"], "schedule": "mixture", "values": [1, 40, 2]},
+            "budgets: values must lie between low=1 and high=36, but got 40",
+        ),
+        (
+            "budgets",
+            {**DEFAULTS["budgets"], "schedule": "constant", "constant": 37},
+            "budgets: constant must lie between low=1 and high=36, but got 37",
+        ),
+        (
+            "budgets.weights",
+            [1.0],
+            "budgets: weights must be one for each of the 3 values and not all 0, but got [1.0]",
+        ),
+        (
+            "grpo.loss_type",
+            "luspo",
+            "grpo: importance_level must be sequence for loss_type=luspo, but got token",
+        ),
+        (
+            "grpo.loss_type",
+            "cispo",
+            "grpo: epsilon_high must be at least 1 for loss_type=cispo, which clips the ratio itself there, but got 0.2",
+        ),
+        (
+            "grpo",
+            {**DEFAULTS["grpo"], "kl_estimator": "exact", "kl_placement": "reward"},
+            "grpo: kl_estimator must be k1, k2 or k3 for kl_placement=reward, but got exact, which is the same number "
+            "for a whole group and cancels in its advantages",
+        ),
+        (
+            "grpo.reward.log_prob",
+            0.0,
+            "grpo.reward: at least one of log_prob, correct, fidelity and gain must be above 0, but all are 0",
+        ),
+        (
+            "grpo.reward.clip_high",
+            -30.0,
+            "grpo.reward: clip_low must be below clip_high, but got clip_low=-20.0 and clip_high=-30.0",
+        ),
         (
             "grpo.num_iterations",
             7,

@@ -32,7 +32,7 @@ from grip_core.policy.distributions import DISTRIBUTIONS
 from grip_core.policy.scorer import Scorer
 from grip_core.rl.advantages import dead_groups, group_advantages
 from grip_core.rl.diagnostics import maximum_entropy, policy_diagnostics, rollout_diagnostics, update_diagnostics
-from grip_core.rl.regularizers import exact_entropy, exact_kl, sampled_kl, selection_mean
+from grip_core.rl.regularizers import exact_entropy, exact_kl, sampled_kl
 from grip_core.rl.rewards import Scored, budget_overrun, needs_kl, reward
 from grip_core.rl.scoring import score_selections
 from grip_core.seeds import torch_generator
@@ -152,6 +152,30 @@ class SelectionTrainer(GRPOTrainer):
         of a small model. What it returns is what TRL's loss reads.
         """
         number = int(inputs[0]["prompt"]) // self.grip.prompts_per_step
+        self.rollout = rollout = self._without_dead(self._first_draw(number), number)
+        with torch.no_grad():
+            sampled_BGK = self._policy(self.model).log_prob(rollout.picks)
+            reference_BGK = self._reference().log_prob(rollout.picks)
+        dead_B = dead_groups(rollout.rewards_BG, self.grip.min_std)
+        prompt_R1 = torch.arange(len(rollout.k_B)).repeat_interleave(self.num_generations)[:, None]
+        completion_mask_RK = rollout.picks.mask_BGK.flatten(0, 1).long()
+        output = {
+            "prompt_ids": prompt_R1,
+            "prompt_mask": torch.ones_like(prompt_R1),
+            "completion_ids": rollout.picks.index_BGK.flatten(0, 1),
+            "completion_mask": completion_mask_RK,
+            "num_items_in_batch": completion_mask_RK.sum(),
+            "advantages": self._advantages(rollout, dead_B, sampled_BGK, reference_BGK).flatten(),
+            "reference_BGK": reference_BGK,
+            # Where every group is dead and dead groups are to be dropped, there is nothing to learn from.
+            "weight": torch.tensor(float(self.grip.dead_groups == "keep" or not bool(dead_B.all()))),
+        }
+        if self.num_iterations > 1:
+            output["old_per_token_logps"] = sampled_BGK.flatten(0, 1)
+        return output
+
+    def _first_draw(self, number: int) -> Rollout:
+        """Selections for the rollout's own prompts, at the budgets that the schedule gives them, and learns from."""
         k_B = self.schedule.sample(
             self.budget_state,
             number,
@@ -162,35 +186,17 @@ class SelectionTrainer(GRPOTrainer):
         rollout = self._draw(self.plan.example[number], k_B, torch_generator(self.seed, "selection", number))
         self.budget_state = self.schedule.update(self.budget_state, k_B, rollout.rewards_BG.std(1))
         self._record(rollout)
-        rollout = self._without_dead(rollout, number)
-        self.rollout = rollout
-        dead_B = dead_groups(rollout.rewards_BG, self.grip.min_std)
-        completion_mask_RK = rollout.picks.mask_BGK.flatten(0, 1).long()
-        prompt_R1 = torch.arange(len(rollout.k_B)).repeat_interleave(self.num_generations)[:, None]
-        output = {
-            "prompt_ids": prompt_R1,
-            "prompt_mask": torch.ones_like(prompt_R1),
-            "completion_ids": rollout.picks.index_BGK.flatten(0, 1),
-            "completion_mask": completion_mask_RK,
-            "num_items_in_batch": completion_mask_RK.sum(),
-            # Where every group is dead and dead groups are to be dropped, there is nothing to learn from.
-            "weight": torch.tensor(float(self.grip.dead_groups == "keep" or not bool(dead_B.all()))),
-        }
-        with torch.no_grad():
-            reference_BGK = self._reference().log_prob(rollout.picks)
-            output["reference_BGK"] = reference_BGK
-            sampled_BGK = self._policy(self.model).log_prob(rollout.picks)
-            if self.num_iterations > 1:
-                output["old_per_token_logps"] = sampled_BGK.flatten(0, 1)
-        rewards_BG = rollout.rewards_BG
-        if self.grip.beta and self.grip.kl_placement == "reward":
-            kl_BG = sampled_kl(self.grip.kl_estimator, sampled_BGK, reference_BGK, rollout.picks)
-            rewards_BG = rewards_BG - self.grip.beta * kl_BG
-        advantages_BG = group_advantages(
-            rewards_BG, self.grip.baseline, self.grip.scale_rewards, self.grip.std_floor, dead_B
-        )
-        output["advantages"] = advantages_BG.flatten()
-        return output
+        return rollout
+
+    def _advantages(
+        self, rollout: Rollout, dead_B: torch.Tensor, sampled_BGK: torch.Tensor, reference_BGK: torch.Tensor
+    ) -> torch.Tensor:
+        """Advantages (B, G), of rewards less the KL where that is where the KL goes."""
+        config, rewards_BG = self.grip, rollout.rewards_BG
+        if config.beta and config.kl_placement == "reward":
+            kl_BG = sampled_kl(config.kl_estimator, sampled_BGK, reference_BGK, rollout.picks)
+            rewards_BG = rewards_BG - config.beta * kl_BG
+        return group_advantages(rewards_BG, config.baseline, config.scale_rewards, config.std_floor, dead_B)
 
     def _draw(self, example_B: np.ndarray, k_B: torch.Tensor, generator: torch.Generator) -> Rollout:
         """Selections for these examples at these budgets, scored."""

@@ -11,7 +11,9 @@ from grip_core.vlm.frozen import AnswerScores, FrozenVLM
 ROWS_PER_FORWARD = 128  # larger batches fall out of the CPU's cache, smaller ones starve its cores
 
 
-def score_selections(vlm: FrozenVLM, context: Context, picks: Picks, with_kl: bool = False) -> AnswerScores:
+def score_selections(
+    vlm: FrozenVLM, context: Context, picks: Picks, with_kl: bool = False, rows_per_forward: int = ROWS_PER_FORWARD
+) -> AnswerScores:
     """Scores of every selection, as (B * G,) in the order of `picks`.
 
     Rows of similar budgets share a forward, so that a row with few tokens is not padded to one with many.
@@ -21,7 +23,7 @@ def score_selections(vlm: FrozenVLM, context: Context, picks: Picks, with_kl: bo
     kept_RK, mask_RK = picks.index_BGK.flatten(0, 1), picks.mask_BGK.flatten(0, 1)
     order_R = mask_RK.sum(1).argsort(stable=True)
     scores = []
-    for rows in order_R.split(ROWS_PER_FORWARD):
+    for rows in order_R.split(rows_per_forward):
         width = int(mask_RK[rows[-1]].sum())
         part = Selection.of(kept_RK[rows, :width], mask_RK[rows, :width])
         scores.append(vlm.answer_scores(context, Selection(part.kept_RK, part.mask_RK, prompt_R[rows]), with_kl))

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm import tqdm
 from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOConfig

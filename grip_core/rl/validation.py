@@ -11,7 +11,7 @@ from grip_core.policy.distribution import SelectionDistribution
 from grip_core.policy.scorer import Scorer
 from grip_core.vlm.context import Context, Selection, top_k
 from grip_core.vlm.features import FeatureStore
-from grip_core.vlm.frozen import FrozenVLM
+from grip_core.vlm.protocol import AnsweringVLM
 
 BATCH = 100
 
@@ -19,7 +19,7 @@ BATCH = 100
 class Validation:
     """Validation prompts, encoded once."""
 
-    def __init__(self, vlm: FrozenVLM, store: FeatureStore, budgets: Sequence[int]) -> None:
+    def __init__(self, vlm: AnsweringVLM, store: FeatureStore, budgets: Sequence[int]) -> None:
         self.vlm, self.budgets = vlm, budgets
         self.benchmarks = store.table["benchmark"].to_numpy()
         batches = np.array_split(np.arange(len(store)), -(-len(store) // BATCH))

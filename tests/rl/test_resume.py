@@ -181,7 +181,7 @@ def test_an_interrupted_warm_up_equals_an_uninterrupted_one(llava, store, valida
 
     def run(folder: Path, on_step=lambda step, row: None):
         scorer = build_scorer(ScorerConfig(width=16, layers=1, heads=2), 32, seed=0)
-        warm_up(config, BUDGETS, scorer, llava.vlm, store, validation, RunFolder(folder, {}), on_step)
+        warm_up(config, BUDGETS.low, BUDGETS.high, scorer, llava.vlm, store, validation, RunFolder(folder, {}), on_step)
 
     run(tmp_path / "whole")
     with pytest.raises(Killed):

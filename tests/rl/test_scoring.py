@@ -3,19 +3,17 @@ from __future__ import annotations
 import torch
 
 from grip_core.policy.plackett_luce import PlackettLuce
-from grip_core.rl import scoring
 from grip_core.rl.scoring import score_selections
 from grip_core.seeds import torch_generator
 from grip_core.vlm.context import Selection
 
 
-def test_batched_scores_equal_scores_one_at_a_time(llava, store, monkeypatch):
-    monkeypatch.setattr(scoring, "ROWS_PER_FORWARD", 5)  # so that groups are cut by the batches
+def test_batched_scores_equal_scores_one_at_a_time(llava, store):
     context = store.context(llava.vlm, range(4))
     k_B = torch.tensor([7, 1, 12, 3])
     distribution = PlackettLuce(torch.zeros(4, store.n_visual), k_B)
     picks = distribution.sample(3, torch_generator(0, "test"))
-    batched = score_selections(llava.vlm, context, picks, with_kl=True)
+    batched = score_selections(llava.vlm, context, picks, with_kl=True, rows_per_forward=5)  # which cuts groups
     for b in range(4):
         for g in range(3):
             one = Selection.of(picks.index_BGK[b, g, : k_B[b]][None])

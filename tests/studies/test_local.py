@@ -304,8 +304,9 @@ def test_the_export_is_every_number_and_its_hash(start, tmp_path):
     ("metric", "parts"),
     [
         ("kl", ("kl", None, None)),
-        ("accuracy@4", ("accuracy", 4, None)),
-        ("accuracy@4/easy_vqa", ("accuracy", 4, "easy_vqa")),
+        ("accuracy@4", ("accuracy", "4", None)),
+        ("accuracy@4/easy_vqa", ("accuracy", "4", "easy_vqa")),
+        ("reward@4-7", ("reward", "4-7", None)),
     ],
 )
 def test_a_metric_names_its_budget_and_benchmark(metric, parts):
