@@ -11,6 +11,7 @@ from grip_core.config import Params
 from grip_core.evaluation.curves import read_curves
 from grip_core.evaluation.headline import headline, headline_differences
 from grip_core.evaluation.tables import accuracy_table, interval_table
+from grip_core.evaluation.training import training_summaries
 from grip_core.files import write_text
 from grip_core.places import EVALUATION, RESULTS, WARMUP, train_run
 from pipeline.stage import run
@@ -19,7 +20,7 @@ from pipeline.stage import run
 def aggregate(rows: pd.DataFrame, curves: pd.DataFrame, share: float, confidence: float) -> dict[str, str]:
     """Texts of the result files by name."""
     differences = headline_differences(rows, share, confidence)
-    numbers = headline(rows, differences, share, confidence)
+    numbers = headline(rows, differences, share, confidence) | {"training": training_summaries(curves)}
     frames = {
         "accuracy.csv": accuracy_table(rows),
         "table.csv": interval_table(rows, confidence),

@@ -50,8 +50,10 @@ def test_defaults_are_valid():
         (
             "budgets.zzz",
             1,
-            "budgets.zzz is not a known key, but got 1 for it; known here: bins, constant, direction, exploration, high, "
-            "low, schedule, smoothing, stages, values, weights",
+            (
+                "budgets.zzz is not a known key, but got 1 for it; known here: bins, constant, direction, exploration, "
+                "high, low, schedule, smoothing, stages, values, weights"
+            ),
         ),
         (
             "pretrain.phases",
@@ -102,13 +104,18 @@ def test_defaults_are_valid():
         (
             "grpo.loss_type",
             "cispo",
-            "grpo: epsilon_high must be at least 1 for loss_type=cispo, which clips the ratio itself there, but got 0.2",
+            (
+                "grpo: epsilon_high must be at least 1 for loss_type=cispo, which clips the ratio itself there, "
+                "but got 0.2"
+            ),
         ),
         (
             "grpo",
             {**DEFAULTS["grpo"], "kl_estimator": "exact", "kl_placement": "reward"},
-            "grpo: kl_estimator must be k1, k2 or k3 for kl_placement=reward, but got exact, which is the same number "
-            "for a whole group and cancels in its advantages",
+            (
+                "grpo: kl_estimator must be k1, k2 or k3 for kl_placement=reward, but got exact, which is the same "
+                "number for a whole group and cancels in its advantages"
+            ),
         ),
         (
             "grpo.reward.log_prob",

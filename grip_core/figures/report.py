@@ -78,9 +78,23 @@ def render_report(
         chance=f"{(1 - numbers['confidence']) * len(differences):.1f}",
         seeds={seed: f"{100 * value:.1f}%" for seed, value in numbers["grip_seeds"].items()},
         grids=[benchmark_grid(table, name) for name in [MEAN, *sorted(set(table["benchmark"]) - {MEAN})]],
+        training={run: training_sentence(summary) for run, summary in numbers["training"].items()},
         pictures=pictures,
         environment=environment,
     )
+
+
+def training_sentence(summary: Mapping[str, Any]) -> str:
+    """One run's summary in words."""
+    parts = []
+    if "kept_share" in summary:
+        parts.append(f"{summary['kept_share']:.0%} of the training questions carry a signal and were used")
+    if "spearman" in summary:
+        parts.append(f"rank correlation of reward and validation accuracy {summary['spearman']:+.2f}")
+    if summary.get("diverged"):
+        parts.append("the reward rose while validation accuracy fell")
+    parts.append("no collapse" if summary["collapse"] == "no" else f"collapsed ({summary['collapse']})")
+    return "; ".join(parts)
 
 
 def tiles(numbers: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -13,6 +13,11 @@ from tests.answers import make_rows
 
 SHARE, CONFIDENCE = 0.25, 0.95
 
+TRAINING = {
+    "seed-0": {"kept_share": 0.9, "spearman": -0.5, "diverged": 1.0, "collapse": "no"},
+    "seed-1": {"collapse": "kl at step 7"},
+}
+
 
 @pytest.fixture(autouse=True)
 def closed_figures():
@@ -41,4 +46,4 @@ def differences(rows) -> pd.DataFrame:
 
 @pytest.fixture(scope="session")
 def numbers(rows, differences) -> dict:
-    return headline(rows, differences, SHARE, CONFIDENCE)
+    return headline(rows, differences, SHARE, CONFIDENCE) | {"training": TRAINING}

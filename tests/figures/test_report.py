@@ -73,8 +73,14 @@ def test_tiles_name_the_best_baseline_and_the_way_from_no_image(numbers):
 )
 def test_flipped_data_flip_the_words(grip, said):
     rows = make_rows({"grip": grip, "warmup": 0.7, "random": 0.3})
-    numbers = headline(rows, headline_differences(rows, 0.25, 0.95), 0.25, 0.95)
+    numbers = headline(rows, headline_differences(rows, 0.25, 0.95), 0.25, 0.95) | {"training": {}}
     html = render_report(numbers, interval_table(rows, 0.95), PICTURES, ENVIRONMENT)
     first = re.search(r'<ul class="verdicts">\s*<li>(.*?)</li>', html, re.DOTALL)
     assert first is not None
     assert said in first[1]
+
+
+def test_runs_are_summed_up_in_words(html):
+    assert "90% of the training questions carry a signal and were used; rank correlation of reward" in html
+    assert "the reward rose while validation accuracy fell; no collapse" in html
+    assert "collapsed (kl at step 7)" in html
