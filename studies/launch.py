@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from studies.snapshot import take_snapshot
 from studies.space import Settings, check_space
 from studies.storage import check_locking, load_study, open_storage
 from studies.trainable import load_trainable
+from studies.void import refusals, void_settings
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,15 @@ def launch(
 ) -> Sent:
     """Make the study, or go on with it, and send its workers. `queued` settings are tried before any others.
 
-    Raises UserError if anything in it is wrong, or if a study of that name has another definition.
+    Raises UserError if anything in it is wrong, or if a study of that name has another definition. Warns on stderr of
+    settings that matter in a part of the space only.
     """
     check(definition, params)
+    findings = void_settings(definition, params)
+    if refused := refusals(definition, findings):
+        raise UserError(refused)
+    for finding in findings:
+        print(f"warning: {definition.name}: space.{finding}", file=sys.stderr)
     load_trainable(definition.trainable).check_inputs(params)
     folder = StudyFolder((root / definition.name).absolute())
     folder.path.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from grip_core.config import Params
 from grip_core.errors import UserError
+from grip_core.rl.void import Finding
 from studies.definition import Definition, Dimension
 from studies.folder import StudyFolder
 from studies.jobs import arrays, sbatch_text
@@ -18,6 +19,7 @@ from studies.profile import Profile
 from studies.show import render_arrays
 from studies.space import GROUP_SHAPE, trial_params
 from studies.trainable import load_trainable
+from studies.void import refusals, void_settings
 
 
 def preview(console: Console, root: Path, definition: Definition, params: Params, profile: Profile) -> None:
@@ -31,6 +33,11 @@ def preview(console: Console, root: Path, definition: Definition, params: Params
     except UserError as error:
         console.print(f"not yet: {error}")
     console.print(space_table(definition))
+    findings = void_settings(definition, params)
+    if findings:
+        console.print(void_table(findings))
+    if refused := refusals(definition, findings):
+        raise UserError(refused)
     budget, compute = definition.budget, definition.compute
     steps = sorted(step_counts(definition, params))
     console.print(
@@ -82,6 +89,18 @@ def space_table(definition: Definition) -> Table:
         table.add_row(key, _values(dimension), conditions)
     for key, value in definition.params.items():
         table.add_row(key, f"{value} (in all trials)", "")
+    return table
+
+
+def void_table(findings: list[Finding]) -> Table:
+    """What of the space cannot matter, a finding a line."""
+    table = Table(
+        "launch", "key", "values", "what is wrong", title="Void settings", title_justify="left", show_lines=True
+    )
+    does = {"refuse": "refuses", "warn": "warns"}
+    for item in findings:
+        told = " ".join(filter(None, (item.where, item.reason)))
+        table.add_row(does[item.severity], item.key, ", ".join(map(str, item.values)), f"{told}; {item.remedy}")
     return table
 
 
