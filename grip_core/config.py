@@ -67,6 +67,8 @@ class VlmConfig(Section):
 
     path: str
     positions: Literal["original", "compact"]
+    dtype: Literal["float32", "bfloat16"]
+    """What the VLM computes in. bfloat16 is faster only where the hardware has it; the scorer stays in float32."""
 
 
 class Phase(Section):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from grip_core.config import Params
 from grip_core.evaluation.evaluate import Selector
 from grip_core.evaluation.policy import PolicySelector
 from grip_core.places import FEATURES, WARMUP
+from grip_core.policy.budgets import make_schedule
 from grip_core.policy.distribution import Picks
 from grip_core.policy.plackett_luce import PlackettLuce
 from grip_core.policy.scorer import Scorer
@@ -52,8 +54,8 @@ class StepTimer(TrainerCallback):
     """Times whole rollouts, all their updates included, and after each the language model's bare forward on as many
     selections of the same prompts."""
 
-    def __init__(self, trainer: SelectionTrainer) -> None:
-        self.trainer = trainer
+    def __init__(self, trainer: SelectionTrainer, vlm: FrozenVLM) -> None:
+        self.trainer, self.vlm = trainer, vlm
         self.rollouts: list[float] = []
         self.floors: list[float] = []
         self.parts: list[dict[str, float]] = []
@@ -76,10 +78,10 @@ class StepTimer(TrainerCallback):
             return
         start = time.perf_counter()
         rollout = self.trainer.rollout
-        batches = assembled_batches(self.trainer.vlm, rollout.context, rollout.k_B, self.trainer.num_generations)
+        batches = assembled_batches(self.vlm, rollout.context, rollout.k_B, self.trainer.num_generations)
         prepared = time.perf_counter()
         for inputs in batches:
-            language_forward(self.trainer.vlm, inputs)
+            language_forward(self.vlm, inputs)
         end = time.perf_counter()
         self.floors.append(end - prepared)
         self.measuring = end - start
@@ -125,7 +127,7 @@ def one_at_a_time(vlm: FrozenVLM, context: Context, k: int, group: int) -> float
     return (time.perf_counter() - start) / ALONE
 
 
-def timed_run(params: Params, task: Task, k: int, updates: int) -> StepTimer:
+def timed_run(params: Params, task: Task, vlm: FrozenVLM, k: int, updates: int) -> StepTimer:
     """A short run at one budget with so many updates a rollout."""
     steps = ROLLOUTS * updates
     settings = params.grpo.model_copy(
@@ -135,13 +137,13 @@ def timed_run(params: Params, task: Task, k: int, updates: int) -> StepTimer:
     with tempfile.TemporaryDirectory() as folder:
         trainer = build_trainer(settings, budgets, 0, task, Path(folder))
         trainer.remove_callback(PrinterCallback)
-        timer = StepTimer(trainer)
+        timer = StepTimer(trainer, vlm)
         trainer.add_callback(timer)
         trainer.train()
     return timer
 
 
-def step_table(params: Params, task: Task) -> Table:
+def step_table(params: Params, task: Task, vlm: FrozenVLM) -> Table:
     """One row a budget: the step's parts and ratios."""
     group, prompts = params.grpo.group_size, params.grpo.prompts_per_step
     table = Table(title=f"GRPO step, {params.grpo.distribution}, B = {prompts}, G = {group} (medians)")
@@ -150,16 +152,16 @@ def step_table(params: Params, task: Task) -> Table:
         table.add_column(name, justify="right")
     gains = []
     for k in (k for k in BUDGETS if k <= task.store.n_visual):
-        timer = timed_run(params, task, k, 1)
+        timer = timed_run(params, task, vlm, k, 1)
         median = {
             name: float(np.median([part[name] for part in timer.parts[DISCARDED:]]))
             for name in ("step", "rollout", "vlm_forward")
         }
         step, bare = ratio_parts(timer)
         update = median["step"] - median["rollout"] - median["vlm_forward"]
-        alone = one_at_a_time(task.vlm, timer.trainer.rollout.context, k, group) * prompts * group
+        alone = one_at_a_time(vlm, timer.trainer.rollout.context, k, group) * prompts * group
         gains.append(alone / median["vlm_forward"])
-        several, several_bare = ratio_parts(timed_run(params, task, k, UPDATES))
+        several, several_bare = ratio_parts(timed_run(params, task, vlm, k, UPDATES))
         numbers = (step, median["rollout"], median["vlm_forward"], update, step - median["step"], bare)
         ratios = (f"{step / bare:.2f}", f"{several / several_bare:.2f}", f"{gains[-1]:.1f}")
         table.add_row(str(k), *(f"{x:.3f}" for x in numbers), *ratios)
@@ -191,6 +193,50 @@ def rows_table(params: Params, task: Task) -> Table:
     return table
 
 
+def measures_table(params: Params, task: Task) -> Table:
+    """What each measure gives: seconds to score a rollout at the schedule's own budgets, as it is and without one."""
+    vlm, group = task.vlm, params.grpo.group_size
+    context = task.store.context(vlm, np.arange(params.grpo.prompts_per_step))
+    schedule, generator = make_schedule(params.budgets), torch_generator(0, "bench budgets")
+    k_B = schedule.sample(schedule.initial(), 0, 1, context.batch_size, generator)
+    picks = drawn(context, k_B, group)
+    part = Selection.of(picks.index_BGK.flatten(0, 1), picks.mask_BGK.flatten(0, 1))
+    prompt_R = torch.arange(context.batch_size).repeat_interleave(group)
+
+    def unsorted() -> None:
+        for rows in torch.arange(len(prompt_R)).split(scoring.ROWS_PER_FORWARD):
+            vlm.answer_scores(context, Selection(part.kept_RK[rows], part.mask_RK[rows], prompt_R[rows]))
+
+    def with_autograd() -> None:
+        for rows in torch.arange(len(prompt_R)).split(scoring.ROWS_PER_FORWARD):
+            with torch.enable_grad():
+                vlm.forward_logits(context, Selection(part.kept_RK[rows], part.mask_RK[rows], prompt_R[rows]))
+
+    def unpruned() -> None:
+        everything = Selection.all(context)
+        for rows in torch.arange(len(prompt_R)).split(scoring.ROWS_PER_FORWARD):
+            index = prompt_R[rows]
+            vlm.answer_scores(context, Selection(everything.kept_RK[index], everything.mask_RK[index], index))
+
+    ways: dict[str, Callable[[], object]] = {
+        "as it is": lambda: scoring.score_selections(vlm, context, picks),
+        "budgets as they come, padded to the largest": unsorted,
+        "the same, open to autograd": with_autograd,
+        "masking instead of dropping: all tokens in every row": unpruned,
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(REPEATS):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            seconds[name].append(time.perf_counter() - start)
+    table = Table("way", "seconds", "ratio", title=f"Scoring a rollout of {len(prompt_R)} selections (medians)")
+    best = float(np.median(seconds["as it is"]))
+    for name, found in seconds.items():
+        table.add_row(name, f"{np.median(found):.3f}", f"{np.median(found) / best:.2f}")
+    return table
+
+
 def evaluation_table(params: Params, vlm: FrozenVLM, store: FeatureStore, warmup: Scorer) -> Table:
     """One row a method: questions per second over the evaluation's budgets, selection and answers together."""
     table = Table(title="Evaluation, questions x budgets per second")
@@ -216,14 +262,15 @@ def evaluation_table(params: Params, vlm: FrozenVLM, store: FeatureStore, warmup
 
 def main(params: Params) -> None:
     """Measure and print."""
-    vlm = load_vlm(params.vlm.path, params.vlm.positions)
+    vlm = load_vlm(params.vlm.path, params.vlm.positions, params.vlm.dtype)
     train, test = (load_store(FEATURES, params.data.benchmarks, split) for split in ("train", "test"))
     warmup = load_scorer(WARMUP)
     console = Console()
     console.print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     task = Task(vlm, train, warmup)
-    console.print(step_table(params, task))
+    console.print(step_table(params, task, vlm))
     console.print(rows_table(params, task))
+    console.print(measures_table(params, task))
     console.print(evaluation_table(params, vlm, test, warmup))
 
 

@@ -69,7 +69,7 @@ def evaluate_all(
 
 def main(params: Params) -> None:
     """Run the stage."""
-    vlm = load_vlm(params.vlm.path, params.vlm.positions)
+    vlm = load_vlm(params.vlm.path, params.vlm.positions, params.vlm.dtype)
     scorers = [scorer_method(GRIP, seed, train_run(seed)) for seed in params.grpo.seeds]
     scorers.append(scorer_method(WARMUP, 0, WARMUP_RUN))
     rows = evaluate_all(params.evaluate, vlm, scorers, FEATURES, params.data.benchmarks, EVALUATION / "parts")

@@ -18,7 +18,7 @@ from pipeline.stage import run
 def main(params: Params) -> None:
     """Run the stage."""
     config = params.features
-    vlm = load_vlm(params.vlm.path, params.vlm.positions)
+    vlm = load_vlm(params.vlm.path, params.vlm.positions, params.vlm.dtype)
     made_from = [params.vlm.model_dump(), fingerprint(params.vlm.path), code_fingerprint()]
     for name in params.data.benchmarks:
         for split in SPLITS:

@@ -178,7 +178,7 @@ def main(params: Params) -> None:
     """Run the stage."""
     k = params.report.example_budget
     rows = pd.read_parquet(EVALUATION / "rows.parquet")
-    vlm = load_vlm(params.vlm.path, params.vlm.positions)
+    vlm = load_vlm(params.vlm.path, params.vlm.positions, params.vlm.dtype)
     store = load_store(FEATURES, params.data.benchmarks, "test")
     examples = build_keep_maps(vlm, store, rows, choose_examples(rows, params.report.examples), k, PREPARED)
     numbers = json.loads((RESULTS / "headline.json").read_text())

@@ -62,7 +62,7 @@ def test_defaults_are_valid():
         ),
         ("grpo.seeds", MISSING, "grpo.seeds is missing; every key must be given"),
         ("vlm", MISSING, "vlm is missing; every key must be given"),
-        ("vlm", None, "vlm must hold the keys path, positions, but got None"),
+        ("vlm", None, "vlm must hold the keys dtype, path, positions, but got None"),
         ("grpo.steps", True, "grpo.steps: input should be a valid integer, but got True"),
         ("grpo.steps", "600", "grpo.steps: input should be a valid integer, but got '600'"),
         ("grpo.steps", 0, "grpo.steps: input should be greater than or equal to 1, but got 0"),

@@ -109,7 +109,10 @@ class FrozenVLM(ABC):
 
     @torch.no_grad()
     def context(self, features: VisualFeatures, questions: Sequence[str], answers: Sequence[str]) -> Context:
-        """Prompts from visual tokens that are already computed."""
+        """Prompts from visual tokens that are already computed.
+
+        What methods read of it is in float32, whatever the model computes in.
+        """
         n_visual_B = features.visual_mask_BN.sum(1).tolist()
         texts = [self._prompt_ids(*key) for key in zip(questions, n_visual_B, strict=True)]
         prompts = [ids for ids, _ in texts]
@@ -124,11 +127,11 @@ class FrozenVLM(ABC):
             slots[b, : len(places)] = places
         input_ids, mask, question = input_ids.to(device), mask.to(device), question.to(device)
         return Context(
-            visual_BND=features.visual_BND,
+            visual_BND=features.visual_BND.float(),
             visual_mask_BN=features.visual_mask_BN,
             grid_BN2=features.grid_BN2,
-            encoder_attention_BN=features.encoder_attention_BN,
-            question_BLD=self.embed(question),
+            encoder_attention_BN=features.encoder_attention_BN.float(),
+            question_BLD=self.embed(question).float(),
             question_mask_BL=question_mask.to(device),
             input_ids_BT=input_ids,
             attention_mask_BT=mask,

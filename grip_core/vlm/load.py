@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
 
 from grip_core.errors import UserError
@@ -37,8 +38,10 @@ FAMILIES = {
 """By the `model_type` of the model's configuration."""
 
 
-def load_vlm(path: str, positions: Positions) -> FrozenVLM:
+def load_vlm(path: str, positions: Positions, dtype: str = "float32") -> FrozenVLM:
     """The frozen VLM at `path`, with the prompt of its `prompt_template.txt` or, without that file, its family's own.
+
+    It computes in `dtype`, a name of torch's.
 
     Raises UserError if there is no model at `path`, its family is not supported, or its prompt lacks a placeholder.
     """
@@ -55,7 +58,7 @@ def load_vlm(path: str, positions: Positions) -> FrozenVLM:
     processor = Preprocessors(_read(AutoTokenizer, path), _read(AutoImageProcessor, path, backend="pil"))
     template_file = Path(path) / TEMPLATE_FILE
     template = template_file.read_text().rstrip("\n") if template_file.is_file() else family.template
-    vlm = family.vlm(_read(AutoModelForImageTextToText, path), processor, template, positions)
+    vlm = family.vlm(_read(AutoModelForImageTextToText, path, dtype=getattr(torch, dtype)), processor, template, positions)
     image = processor.tokenizer.convert_ids_to_tokens(vlm.image_token_id)
     for placeholder in ("{question}", image):
         count = template.count(placeholder)

@@ -79,6 +79,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("iterations", [1, 2])
 @pytest.mark.parametrize("name", OPTIONS)
 def test_every_option_is_resumed_exactly(grpo_run, tmp_path, name, iterations):
