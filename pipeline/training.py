@@ -5,12 +5,14 @@ from __future__ import annotations
 from grip_core.config import Params, check_budgets
 from grip_core.places import FEATURES
 from grip_core.rl.inputs import Inputs, open_inputs
+from grip_core.vlm.frozen import FrozenVLM
+from grip_core.vlm.load import load_vlm
 
 
-def load_inputs(params: Params) -> Inputs:
+def load_inputs(params: Params) -> Inputs[FrozenVLM]:
     """Open the VLM and the caches; budgets are checked against the number of visual tokens."""
     inputs = open_inputs(
-        params.vlm,
+        load_vlm(params.vlm.path, params.vlm.positions, params.vlm.dtype),
         FEATURES,
         params.data.benchmarks,
         params.evaluate.budgets,

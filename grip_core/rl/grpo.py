@@ -38,7 +38,7 @@ from grip_core.rl.scoring import score_selections
 from grip_core.seeds import torch_generator
 from grip_core.vlm.context import Context
 from grip_core.vlm.features import FeatureStore
-from grip_core.vlm.frozen import FrozenVLM
+from grip_core.vlm.protocol import AnsweringVLM
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class SelectionTrainer(GRPOTrainer):
         schedule: BudgetSchedule,
         scorer: Scorer,
         reference: Scorer,
-        vlm: FrozenVLM,
+        vlm: AnsweringVLM,
         store: FeatureStore,
         seed: int,
     ) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from grip_core.config import BudgetConfig, GrpoConfig, VlmConfig
+from grip_core.config import BudgetConfig, GrpoConfig
 from grip_core.errors import UserError
 from grip_core.policy.budgets import headline_budgets
 from grip_core.policy.scorer import Scorer
@@ -15,15 +15,16 @@ from grip_core.rl.train import Task
 from grip_core.rl.validation import Validation, validation_subset
 from grip_core.runs import code_fingerprint, hash_files
 from grip_core.vlm.features import COMPLETE, FeatureStore, load_store
-from grip_core.vlm.frozen import FrozenVLM
-from grip_core.vlm.load import load_vlm
+from grip_core.vlm.protocol import AnsweringVLM
+
+VLM = TypeVar("VLM", bound=AnsweringVLM)
 
 
 @dataclass(frozen=True)
-class Inputs:
+class Inputs(Generic[VLM]):
     """What a training run reads."""
 
-    vlm: FrozenVLM
+    vlm: VLM
     train: FeatureStore
     validation: Validation
     fingerprint: dict[str, Any]
@@ -31,13 +32,12 @@ class Inputs:
 
 
 def open_inputs(
-    config: VlmConfig, features: Path, benchmarks: Sequence[str], budgets: Sequence[int], share: float, questions: int
-) -> Inputs:
-    """Open the VLM and the caches under `features`.
+    vlm: VLM, features: Path, benchmarks: Sequence[str], budgets: Sequence[int], share: float, questions: int
+) -> Inputs[VLM]:
+    """Open the caches under `features`, for a VLM of this process or of another one: the numbers are the same.
 
     Validation is on the `budgets` of at most this `share` of the visual tokens, with so many `questions` a benchmark.
     """
-    vlm = load_vlm(config.path, config.positions)
     train, held_out = (load_store(features, benchmarks, split) for split in ("train", "validation"))
     folders = [features / name / split for name in benchmarks for split in ("train", "validation")]
     caches = {str(folder): (folder / COMPLETE).read_text() for folder in folders}

@@ -6,13 +6,14 @@ import torch
 
 from grip_core.policy.distribution import Picks
 from grip_core.vlm.context import Context, Selection
-from grip_core.vlm.frozen import AnswerScores, FrozenVLM
+from grip_core.vlm.frozen import AnswerScores
+from grip_core.vlm.protocol import AnsweringVLM
 
 ROWS_PER_FORWARD = 128  # larger batches fall out of the CPU's cache, smaller ones starve its cores
 
 
 def score_selections(
-    vlm: FrozenVLM, context: Context, picks: Picks, with_kl: bool = False, rows_per_forward: int = ROWS_PER_FORWARD
+    vlm: AnsweringVLM, context: Context, picks: Picks, with_kl: bool = False, rows_per_forward: int = ROWS_PER_FORWARD
 ) -> AnswerScores:
     """Scores of every selection, as (B * G,) in the order of `picks`.
 

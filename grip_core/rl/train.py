@@ -30,7 +30,7 @@ from grip_core.rl.warmup import example_order
 from grip_core.runs import RunFolder
 from grip_core.seeds import torch_generator
 from grip_core.vlm.features import FeatureStore
-from grip_core.vlm.frozen import FrozenVLM
+from grip_core.vlm.protocol import AnsweringVLM
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ Pause = Callable[[int], bool]
 class Task:
     """What a run trains for: the VLM's answers to the cached questions, from the warm-up on and anchored to it."""
 
-    vlm: FrozenVLM
+    vlm: AnsweringVLM
     store: FeatureStore
     warmup: Scorer
 

@@ -49,6 +49,7 @@ class RemoteVLM:
         number = next(self._numbers)
         request = {"kind": "context", "number": number, "questions": list(questions), "answers": list(answers)}
         sent = tensors_of(features)
+        # What the VLM has changed of them, it sends back.
         parts: dict[str, Any] = sent | self._ask(request, sent).tensors
         context = Context(**parts)
         self._remember(context, number)

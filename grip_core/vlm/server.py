@@ -135,8 +135,8 @@ def _guarded(vlm: FrozenVLM, request: Request) -> Message:
 def answer(vlm: FrozenVLM, contexts: Contexts, request: Message) -> Message:
     """What a request is answered with; `contexts` are its sender's, and may change.
 
-    hello: the device. context, of features, questions and answers: the prompts' other tensors. keep, of a whole
-    context: nothing. scores, of a selection from a context that was sent: AnswerScores.
+    hello: the device. context, of features, questions and answers: the prompts' tensors, but for those that came. keep,
+    of a whole context: nothing. scores, of a selection from a context that came before: AnswerScores.
     Raises ValueError for a selection that does not fit its context, or for a kind that is not known.
     """
     header, tensors = request.header, request.tensors
@@ -148,7 +148,8 @@ def answer(vlm: FrozenVLM, contexts: Contexts, request: Message) -> Message:
         case "context":
             context = vlm.context(VisualFeatures(**tensors), header["questions"], header["answers"])
             contexts[header["number"]] = context
-            return Message({}, {name: value for name, value in tensors_of(context).items() if name not in tensors})
+            made = {name: value for name, value in tensors_of(context).items() if value is not tensors.get(name)}
+            return Message({}, made)
         case "keep":
             parts: dict[str, Any] = tensors
             contexts[header["number"]] = Context(**parts)
@@ -179,12 +180,13 @@ def main() -> None:
     )
     parser.add_argument("--vlm", required=True, help="folder or hub id of the model, as vlm.path in params.yaml")
     parser.add_argument("--positions", choices=["original", "compact"], default="original", help="as vlm.positions")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="as vlm.dtype")
     parser.add_argument("--socket", type=Path, required=True, help="Unix socket to make, in a folder of mode 700")
     parser.add_argument(
         "--owner", type=int, default=os.getppid(), help="process whose child this is; the server ends with it"
     )
     arguments = parser.parse_args()
-    host(lambda: load_vlm(arguments.vlm, arguments.positions), arguments.socket, arguments.owner)
+    host(lambda: load_vlm(arguments.vlm, arguments.positions, arguments.dtype), arguments.socket, arguments.owner)
 
 
 if __name__ == "__main__":

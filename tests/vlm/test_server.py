@@ -108,6 +108,13 @@ def test_prompts_and_scores_are_those_of_the_vlm_itself(family, served, with_kl)
     assert scores.log_prob_R.std() > 0.1  # a model that says the same everywhere would pass any comparison
 
 
+def test_features_in_half_precision_make_the_same_prompts(family, served):
+    half = replace(features(family), visual_BND=features(family).visual_BND.bfloat16())
+    context = RemoteVLM(served).context(half, QUESTIONS, ANSWERS)
+    same(context, family.vlm.context(half, QUESTIONS, ANSWERS))
+    same(RemoteVLM(served).answer_scores(context), family.vlm.answer_scores(context))
+
+
 def test_merged_tokens_are_sent_along(family, served):
     context = family.vlm.context(features(family), QUESTIONS, ANSWERS)
     merged = replace(ONE, merged_RKD=context.visual_BND[:1, 1:2])
@@ -228,6 +235,20 @@ def test_too_little_memory_there_is_too_little_memory_here(llava, path):
 
     with serving(Stub(llava, fail), path), pytest.raises(MemoryError, match="9 GiB"):
         RemoteVLM(path).answer_scores(llava.context())
+
+
+def test_a_lost_device_ends_the_server(llava, path):
+    """Its context on the GPU is gone, so it could answer nobody any more."""
+
+    def fail(context: Context) -> None:
+        raise torch.AcceleratorError("an illegal memory access was encountered")
+
+    with listening(path) as listener, ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(lambda: RemoteVLM(path, patience=1.0).answer_scores(llava.context()))
+        with pytest.raises(torch.AcceleratorError):
+            serve(Stub(llava, fail), listener, lambda: True)
+        with pytest.raises(ServerLost):
+            asked.result()
 
 
 def test_a_server_that_hangs_is_not_waited_for_for_ever(llava, path):
