@@ -33,7 +33,8 @@ from studies.retry import retry as retry_trials
 from studies.show import render_status
 from studies.status import gather
 from studies.storage import is_journal, load_study, recover_journal
-from studies.worker import Worker
+from studies.team import Seat
+from studies.worker import Worker, take_seat
 
 app = typer.Typer(
     help="Optuna searches over params.yaml, on this machine or on SLURM. Every command is safe to run twice.",
@@ -231,9 +232,13 @@ def dashboard(name: Name, root: Root = ROOT, port: Annotated[int, typer.Option(h
 
 
 @command
-def work(path: Annotated[Path, typer.Argument(help="the study's folder")]) -> None:
+def work(
+    path: Annotated[Path, typer.Argument(help="the study's folder")],
+    seat: Annotated[tuple[str, str, Path] | None, typer.Option(hidden=True)] = None,
+) -> None:
     """Be a worker, here and now. `launch` and `resume` start as many as the profile says."""
-    print(Worker(path.absolute())())
+    folder = path.absolute()
+    print(Worker(folder)() if seat is None else take_seat(StudyFolder(folder), Seat(*seat)))
 
 
 def _after_sending(folder: StudyFolder, name: str, profile: Profile, sent: Sent, detach: bool) -> None:

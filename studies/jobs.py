@@ -18,6 +18,7 @@ from studies.folder import Study, StudyFolder, append_line, read_lines
 from studies.profile import Profile, sbatch_parameters
 from studies.slurm import queued, slurm_command
 from studies.snapshot import environment
+from studies.trainable import load_trainable
 from studies.worker import Worker
 
 
@@ -36,7 +37,9 @@ def arrays(jobs: int, profile: Profile) -> list[tuple[int, int]]:
 
 
 def submit(folder: StudyFolder, study: Study, profile: Profile, jobs: int) -> list[str]:
-    """Send so many workers; the ids of their jobs. Raises UserError if the scheduler refuses them."""
+    """Send so many jobs; their ids. Raises UserError if the scheduler refuses them, or they could share nothing."""
+    if profile.runs_per_vlm > 1:
+        load_trainable(study.definition.trainable).server(study.params, Path("vlm"))
     if profile.cluster == "local":
         return [_start(folder, study, profile) for _ in range(jobs)]
     slurm_command("sinfo", "--noheader", "--format=%P")  # sbatch would hang if the controller is away
@@ -116,7 +119,7 @@ def cancel(folder: StudyFolder) -> None:
         slurm_command("scancel", *slurm)
     for row in rows:
         if row["cluster"] == "local" and _alive(row["job"], folder):
-            os.kill(int(row["job"]), signal.SIGKILL)
+            os.killpg(int(row["job"]), signal.SIGKILL)  # with the workers that it has started
 
 
 def _alive(pid: str, folder: StudyFolder) -> bool:

@@ -19,7 +19,9 @@ class Profile(Section):
 
     cluster: Literal["local", "slurm"]
     workers: Count
-    """How many run at the same time."""
+    """How many jobs run at the same time; each is a worker, or `runs_per_vlm` of them."""
+    runs_per_vlm: Count = 1
+    """Workers in a job that share one frozen VLM, which then is a process of its own. With 1 each worker loads it."""
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
@@ -27,11 +29,11 @@ class Profile(Section):
     gres: str | None = None
     """As "gpu:a100:1"; in place of `gpus` where the site wants a kind named."""
     gpus: Annotated[int, Field(ge=0)] = 0
-    """Per worker; what GPU-hours are counted by."""
+    """Per job, as `cpus` and `memory_gb` are; what GPU-hours are counted by."""
     cpus: Count = 1
     memory_gb: Positive | None = None
     minutes: Count = 24 * 60
-    """Time limit of a job; a worker that reaches it is requeued and goes on."""
+    """Time limit of a job; one that reaches it is requeued and goes on."""
     signal_seconds: Count = 120
     """How long before the time limit a worker is told to checkpoint. Before a pre-emption it is the partition's
     GraceTime, which should be longer than a few steps of training."""

@@ -12,6 +12,7 @@ from rich.text import Text
 from studies.jobs import arrays
 from studies.profile import Profile
 from studies.status import Status, share_in_trials
+from studies.workers import members
 
 
 def render_status(status: Status) -> RenderableType:
@@ -88,19 +89,23 @@ def _jobs(status: Status) -> RenderableType:
         return Text(f"jobs: not known: {status.jobs}")
     if not status.jobs:
         return Text("no worker runs or waits")
-    table = Table("job", "state", "node", "trial", "log", title=f"Workers: {len(status.jobs)}", title_justify="left")
-    cards = {card.job: card for card in status.cards}  # of a requeued job, the newest
+    table = Table("job", "state", "node", "trial", "log", title=f"Jobs: {len(status.jobs)}", title_justify="left")
     for job, state in sorted(status.jobs.items()):
-        card = cards.get(f"slurm-{job}") or next((c for c in status.cards if str(c.pid) == job), None)
-        trial = "" if card is None or card.trial is None else str(card.trial)
-        table.add_row(job, state, card.host if card else "", trial, card.log if card else "")
+        at_work = members(status.cards, job)
+        for card in at_work:
+            table.add_row(job, state, card.host, "" if card.trial is None else str(card.trial), card.log)
+        if not at_work:
+            table.add_row(job, state, "", "", "")
     return table
 
 
 def render_arrays(jobs: int, profile: Profile) -> str:
     """What would be sent, in words."""
+    runs = profile.runs_per_vlm
+    shared = f", each of {runs} workers that share a VLM" if runs > 1 else ""
     if profile.cluster == "local":
-        return f"{jobs} worker{'s' * (jobs > 1)} on this machine"
+        what = "worker" if runs == 1 else "job"
+        return f"{jobs} {what}{'s' * (jobs > 1)} on this machine{shared}"
     sizes = arrays(jobs, profile)
     each = ", ".join(f"{size} ({parallel} at a time)" for size, parallel in sizes)
-    return f"{len(sizes)} job array{'s' * (len(sizes) > 1)} of {each} workers"
+    return f"{len(sizes)} job array{'s' * (len(sizes) > 1)} of {each} {'workers' if runs == 1 else 'jobs'}{shared}"

@@ -20,13 +20,14 @@ Pause = Callable[[], bool]
 class Trainable(Protocol):
     """Made once a worker, with the study's base params, so that heavy things are imported and loaded once.
 
-    A class that derives from it has nothing to check unless it says so.
+    A class that derives from it has nothing to check, and nothing that workers could share, unless it says so.
     """
 
     fingerprint: dict[str, Any]
     """What the numbers depend on beside params and code: data, model."""
 
-    def __init__(self, params: Params) -> None: ...
+    def __init__(self, params: Params, socket: Path | None = None) -> None:
+        """`socket` is given, and only then, where several workers share what `server` holds."""
 
     @staticmethod
     def check_keys(keys: list[str]) -> None:
@@ -35,6 +36,15 @@ class Trainable(Protocol):
     @staticmethod
     def check_inputs(params: Params) -> None:
         """Before anything is sent: raise UserError if what a worker would open is not there."""
+
+    @staticmethod
+    def server(params: Params, socket: Path) -> list[str]:
+        """The command of a process that holds what the workers of a job can share, and listens at `socket`.
+
+        It ends by SIGTERM, and with the process that starts it, which is this one. Raises UserError if there is
+        nothing to share.
+        """
+        raise UserError("this study's trainable has nothing that runs could share; set runs_per_vlm: 1 in the profile")
 
     def advance(self, params: Params, seed: int, step: int, folder: Path, pause: Pause) -> dict[str, float] | None:
         """Bring the run of one seed to that step, from whatever checkpoint the folder holds; give the metrics there.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +17,20 @@ OPENED = ("vlm", "data", "features", "pretrain", "scorer", "warmup", "evaluate",
 
 
 class Training(Trainable):
-    """Opens the VLM, the features and the warm-up once."""
+    """Opens the features and the warm-up once, and the VLM, or a connection to the process that holds it."""
 
-    def __init__(self, params: Params) -> None:
+    def __init__(self, params: Params, socket: Path | None = None) -> None:
         # Here and not above: they import torch and trl, which whoever only checks a study need not wait for.
         from grip_core.rl.inputs import open_inputs, open_task
         from grip_core.runs import hash_files
+        from grip_core.vlm.load import load_vlm
+        from grip_core.vlm.protocol import AnsweringVLM
+        from grip_core.vlm.remote import RemoteVLM
 
+        own = params.vlm
+        vlm: AnsweringVLM = RemoteVLM(socket) if socket else load_vlm(own.path, own.positions, own.dtype)
         self.inputs = open_inputs(
-            params.vlm,
+            vlm,
             FEATURES,
             params.data.benchmarks,
             params.evaluate.budgets,
@@ -52,6 +59,13 @@ class Training(Trainable):
             raise UserError(
                 f"a study needs the pipeline's outputs, but there is no {missing[0]}; run `make repro` first"
             )
+
+    @staticmethod
+    def server(params: Params, socket: Path) -> list[str]:
+        """See Trainable."""
+        model = ["--vlm", params.vlm.path, "--positions", params.vlm.positions, "--dtype", params.vlm.dtype]
+        place = ["--socket", str(socket), "--owner", str(os.getpid())]
+        return [sys.executable, "-m", "grip_core.vlm.server", *model, *place]
 
     def advance(self, params: Params, seed: int, step: int, folder: Path, pause: Pause) -> dict[str, float] | None:
         """See Trainable. Raises UserError for a budget larger than the number of visual tokens."""

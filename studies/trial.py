@@ -13,6 +13,7 @@ import optuna
 from optuna.trial import TrialState
 
 from grip_core.config import Params
+from grip_core.errors import ServerLost
 from studies.claims import Claim, carry_over
 from studies.disk import check_disk
 from studies.failures import PROVENANCE, TrialTimeout, describe, tell_failure
@@ -48,8 +49,8 @@ class Context:
 def run_trial(context: Context, claim: Claim) -> Outcome:
     """Work on a trial until it ends, is put down, or is lost to another worker.
 
-    Raises UserError if the trial's folder cannot be written, and StorageAway: the fault is not the trial's, which is
-    left for another worker to take over.
+    Raises UserError if the trial's folder cannot be written or the VLM's server has gone, and StorageAway: the fault is
+    not the trial's, which is left for another worker to take over.
     """
     definition, number = context.record.definition, claim.trial.number
     minutes = definition.failures.trial_minutes
@@ -60,7 +61,7 @@ def run_trial(context: Context, claim: Claim) -> Outcome:
             return _run_stages(context, claim, hold)
         except LeaseLost:
             return "lost"
-        except StorageAway:
+        except (StorageAway, ServerLost):
             with contextlib.suppress(LeaseLost, OSError):
                 hold.release()  # what was done is safe in files
             raise

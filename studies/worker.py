@@ -7,21 +7,24 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import optuna
 from submitit.helpers import DelayedSubmission
 
 from grip_core.errors import UserError
 from studies.claims import Claim, claim, identify, trials_left
-from studies.folder import StudyFolder
+from studies.folder import Study, StudyFolder
 from studies.lease import Identity, Watch, read_lease
 from studies.profile import Profile
 from studies.provenance import digest, of_worker
 from studies.sampling import make_pruner, quiet_optuna
 from studies.storage import StorageAway, load_study, ride_out
+from studies.team import Seat, lead
 from studies.trainable import load_trainable
 from studies.trial import Context, Outcome, run_trial
 from studies.workers import Reporter, new_card
@@ -42,11 +45,10 @@ class Worker:
         self.folder = folder
 
     def __call__(self) -> str:
-        """Work; why it ended. Raises UserError if the study cannot be worked on at all."""
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
-        quiet_optuna()
+        """Work, alone or as several workers; why it ended. Raises UserError if the study cannot be worked on at all."""
+        _set_up()
         interrupt = Interrupt()
-        reason = work(StudyFolder(self.folder), lambda: bool(interrupt))
+        reason = _job(StudyFolder(self.folder), lambda: bool(interrupt))
         interrupt.pass_on()
         return reason
 
@@ -87,27 +89,32 @@ class Interrupt:
         logger.info("%s: going to stop at the next safe boundary", signal.Signals(number).name)
 
 
-def work(folder: StudyFolder, interrupted: Callable[[], bool]) -> str:
-    """Take trials until there are none; why it ended."""
+def take_seat(folder: StudyFolder, seat: Seat) -> str:
+    """Be one of the workers of a job that has several; why it ended."""
+    _set_up()
+    interrupt = Interrupt()
+    return work(folder, lambda: bool(interrupt), seat)
+
+
+def work(folder: StudyFolder, interrupted: Callable[[], bool], seat: Seat | None = None) -> str:
+    """Take trials until there are none; why it ended. `seat` is given to those that share a VLM."""
     record = folder.read()
     os.chdir(record.directory)
-    me = identify()
+    me = identify() if seat is None else replace(identify(), job=seat.job)
     log = _log_path()
     lease = record.definition.lease
-    reporter = Reporter(
-        folder.worker(me.worker), new_card(me.worker, me.job, me.host, Profile(**record.profile).gpus, log), lease.beat
-    )
+    gpus, team = Profile(**record.profile).gpus, None if seat is None else seat.team
+    card = new_card(me.worker, me.job, me.host, gpus, log, team)
+    reporter = Reporter(folder.worker(me.worker), card, lease.beat)
     reason = "it failed; see its log"
     try:
         study = ride_out("opening", lambda: load_study(record.definition.name, record.storage), interrupted)
-        # Both are known before anything heavy is loaded.
-        if folder.stop_flag.exists():
-            reason = "the study was stopped"
+        # Known before anything heavy is loaded.
+        if idle := _nothing_to_do(folder, record, study):
+            reason = idle
             return reason
-        if not trials_left(record, folder, study):
-            reason = "no trial is left"
-            return reason
-        trainable = load_trainable(record.definition.trainable)(record.params)
+        kind = load_trainable(record.definition.trainable)
+        trainable = kind(record.params) if seat is None else kind(record.params, seat.socket)
         study.pruner = make_pruner(record.definition)
         ride_out("comparing the data", lambda: _same_data(folder, study, digest(trainable.fingerprint)), interrupted)
         context = Context(
@@ -129,6 +136,30 @@ def work(folder: StudyFolder, interrupted: Callable[[], bool]) -> str:
         reporter.close(reason)
     logger.info("worker ends: %s", reason)
     return reason
+
+
+def _set_up() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    quiet_optuna()
+
+
+def _job(folder: StudyFolder, interrupted: Callable[[], bool]) -> str:
+    """All that a job does: be a worker, or start several that share a VLM."""
+    record = folder.read()
+    workers = Profile(**record.profile).runs_per_vlm
+    if workers == 1:
+        return work(folder, interrupted)
+    os.chdir(record.directory)
+    study = ride_out("opening", lambda: load_study(record.definition.name, record.storage), interrupted)
+    idle = _nothing_to_do(folder, record, study)
+    return idle or lead(folder, min(workers, trials_left(record, folder, study)), interrupted)
+
+
+def _nothing_to_do(folder: StudyFolder, record: Study, study: optuna.Study) -> str | None:
+    """Why no worker is needed; None if one is."""
+    if folder.stop_flag.exists():
+        return "the study was stopped"
+    return None if trials_left(record, folder, study) else "no trial is left"
 
 
 def _take_trials(context: Context, me: Identity, reporter: Reporter, interrupted: Callable[[], bool]) -> str:

@@ -25,9 +25,12 @@ class Card:
     host: str
     pid: int
     gpus: int
+    """Of its job."""
     log: str
     started: float
     """Unix time."""
+    team: str | None = None
+    """The start of a job in which several workers share a VLM; None where a worker has its job to itself."""
     seconds: float = 0.0
     """Since the process's start."""
     loading: float = 0.0
@@ -88,9 +91,9 @@ class Reporter:
             self.write()
 
 
-def new_card(worker: str, job: str, host: str, gpus: int, log: str) -> Card:
+def new_card(worker: str, job: str, host: str, gpus: int, log: str, team: str | None = None) -> Card:
     """The card of this process."""
-    return Card(worker, job, host, os.getpid(), gpus, log, time.time())
+    return Card(worker, job, host, os.getpid(), gpus, log, time.time(), team)
 
 
 def read_cards(folder: StudyFolder) -> list[Card]:
@@ -99,6 +102,23 @@ def read_cards(folder: StudyFolder) -> list[Card]:
     return sorted(cards, key=lambda card: card.started)
 
 
+def members(cards: list[Card], job: str) -> list[Card]:
+    """The cards of a job's newest start, by the job's name as the scheduler has it or its process id."""
+    own = [card for card in cards if card.job.rsplit("-", 1)[-1] == job]
+    return [card for card in own if card.team is not None and card.team == own[-1].team] or own[-1:]
+
+
 def spent_gpu_hours(folder: StudyFolder) -> float:
-    """GPU-hours that all workers have taken so far, idle ones included."""
-    return sum(card.seconds * card.gpus for card in read_cards(folder)) / 3600
+    """GPU-hours that all jobs have taken so far, idle ones included.
+
+    Workers that share a VLM share its GPUs, from the first one's start to the last one's end.
+    """
+    starts: dict[str, list[Card]] = {}
+    for card in read_cards(folder):
+        starts.setdefault(card.team or card.worker, []).append(card)
+    return sum(_gpu_seconds(cards) for cards in starts.values()) / 3600
+
+
+def _gpu_seconds(cards: list[Card]) -> float:
+    begun = min(card.started for card in cards)
+    return max(card.gpus * (card.started + card.seconds - begun) for card in cards)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,9 @@ from grip_core.config import Params
 from grip_core.rl.train import Task, train
 from grip_core.rl.validation import Validation
 from grip_core.runs import RunFolder
+from grip_core.vlm.protocol import AnsweringVLM
+from grip_core.vlm.remote import RemoteVLM
+from grip_core.vlm.server import host
 from studies.trainable import Pause, Trainable
 from tests.conftest import _llava
 from tests.rl.conftest import BUDGETS, make_scorer, make_store
@@ -19,12 +24,17 @@ STEP_SECONDS = 0.3
 
 
 class Tiny(Trainable):
-    def __init__(self, params: Params) -> None:
+    def __init__(self, params: Params, socket: Path | None = None) -> None:
         llava = _llava()
         store = make_store(llava)
+        vlm: AnsweringVLM = llava.vlm if socket is None else RemoteVLM(socket)
         self.fingerprint: dict[str, Any] = {}
-        self.task = Task(llava.vlm, store, make_scorer())
-        self.validation = Validation(llava.vlm, store, [1, 4])
+        self.task = Task(vlm, store, make_scorer())
+        self.validation = Validation(vlm, store, [1, 4])
+
+    @staticmethod
+    def server(params: Params, socket: Path) -> list[str]:
+        return [sys.executable, "-m", "tests.studies.tiny", str(socket), str(os.getpid())]
 
     def advance(self, params: Params, seed: int, step: int, folder: Path, pause: Pause) -> dict[str, float] | None:
         run = RunFolder(folder, {"grpo": params.grpo.model_dump(), "seed": seed})
@@ -36,3 +46,7 @@ class Tiny(Trainable):
         if not any(row["step"] == step for row in run.metrics()):
             train(params.grpo, BUDGETS, seed, self.task, self.validation, run, pause=stop)
         return next((row for row in run.metrics() if row["step"] == step), None)
+
+
+if __name__ == "__main__":
+    host(lambda: _llava().vlm, Path(sys.argv[1]), int(sys.argv[2]))

@@ -1,11 +1,17 @@
 """A trainable for tests: a random walk with a checkpoint, which sleeps instead of computing.
 
-A step takes `grpo.beta` seconds. `grpo.epsilon` says how a trial fails: see FAILURES.
+A step takes `grpo.beta` seconds. `grpo.epsilon` says how a trial fails: see FAILURES. A SharedWalk asks another process
+at every step, which only echoes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import socket
+import socketserver
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from grip_core.config import Params
+from grip_core.errors import ServerLost
 from grip_core.files import write_text
 from studies.trainable import Pause, Trainable
 
@@ -47,6 +54,51 @@ class Walk(Trainable):
         return next(row for row in found if row["step"] == step)
 
 
+class SharedWalk(Walk):
+    def __init__(self, params: Params, place: Path | None = None) -> None:
+        super().__init__(params)
+        self.connection = None if place is None else connected(place)
+
+    @staticmethod
+    def server(params: Params, place: Path) -> list[str]:
+        return [sys.executable, "-m", "tests.studies.toys", str(place), str(os.getpid())]
+
+    def advance(self, params: Params, seed: int, step: int, folder: Path, pause: Pause) -> dict[str, float] | None:
+        def ask() -> bool:
+            if self.connection is not None:
+                with contextlib.suppress(OSError):
+                    self.connection.sendall(b"?")
+                    if self.connection.recv(1) == b"?":
+                        return pause()
+                raise ServerLost("the echo has gone")
+            return pause()
+
+        return super().advance(params, seed, step, folder, ask)
+
+
+def connected(place: Path) -> socket.socket:
+    while place.parent.exists():
+        connection = socket.socket(socket.AF_UNIX)
+        with contextlib.suppress(OSError):
+            connection.connect(str(place))
+            return connection
+        time.sleep(0.05)
+    raise ServerLost("there is no echo")
+
+
+class Echo(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        while asked := self.request.recv(1):
+            self.request.sendall(asked)
+
+
+def echo(place: str, owner: int) -> None:
+    server = socketserver.ThreadingUnixStreamServer(place, Echo)
+    server.daemon_threads, server.timeout = True, 0.2
+    while os.getppid() == owner:
+        server.handle_request()
+
+
 def next_state(state: dict[str, Any], seed: int, drift: float) -> dict[str, Any]:
     draw = np.random.RandomState(1000 * seed + state["step"]).standard_normal()
     return {"step": state["step"] + 1, "x": 0.9 * state["x"] + draw + drift}
@@ -58,3 +110,7 @@ def walk(seed: int, drift: float, steps: int) -> float:
     for _ in range(steps):
         state = next_state(state, seed, drift)
     return state["x"]
+
+
+if __name__ == "__main__":
+    echo(sys.argv[1], int(sys.argv[2]))
