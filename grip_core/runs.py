@@ -85,6 +85,12 @@ class RunFolder:
         """All rows so far, without one that is just being written or was cut off by a crash."""
         return [json.loads(line) for line in (_read(self.metrics_path) or "").split("\n")[:-1]]
 
+    def metrics_at(self, step: int) -> dict[str, Any] | None:
+        """The row of that step, or the last one of a run that ended before it; None if the run has yet to get there."""
+        rows = self.metrics()
+        found = next((row for row in rows if row["step"] == step), None)
+        return rows[-1] if found is None and self.finished else found
+
     @property
     def collapsed(self) -> bool:
         """Whether the run was flagged as collapsed."""

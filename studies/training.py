@@ -75,7 +75,7 @@ class Training(Trainable):
 
         check_budgets(params, self.inputs.train.n_visual)
         run = RunFolder(folder, run_config(params.grpo, params.budgets, seed, WARMUP, self.data))
-        if not any(row["step"] == step for row in run.metrics()):
+        if run.metrics_at(step) is None:
             train(
                 params.grpo,
                 params.budgets,
@@ -85,4 +85,4 @@ class Training(Trainable):
                 run,
                 pause=lambda now: now >= step or pause(),
             )
-        return next((row for row in run.metrics() if row["step"] == step), None)
+        return run.metrics_at(step)

@@ -52,6 +52,17 @@ def test_rows_after_a_checkpoint_and_a_row_cut_off_are_forgotten(tmp_path):
     assert run.metrics() == [{"step": 1}, {"step": 2}]
 
 
+def test_the_row_of_a_step_is_the_last_one_where_the_run_ended_before(tmp_path):
+    run = RunFolder(tmp_path / "run", {})
+    for step in (1, 2):
+        run.append_metrics({"step": step, "loss": -step})
+    assert run.metrics_at(1) == {"step": 1, "loss": -1}
+    assert run.metrics_at(5) is None
+    run.finish(2, {})
+    assert run.metrics_at(5) == {"step": 2, "loss": -2}
+    assert run.metrics_at(1) == {"step": 1, "loss": -1}
+
+
 def test_without_git_the_environment_has_no_commit(monkeypatch):
     monkeypatch.setenv("PATH", "")
     found = environment()

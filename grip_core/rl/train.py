@@ -76,7 +76,9 @@ def train(
     run.clear_collapse()
     if checkpoint is None:
         kept = float(carries_signal(task.store, config.filter).mean())
-        recorder.write({"step": 0, "kept_share": kept, **validation(task.warmup)})
+        first = {"step": 0, "kept_share": kept, **validation(task.warmup)}
+        recorder.watch(first)
+        recorder.write(first)
     else:
         trainer.budget_state = json.loads((checkpoint / BUDGET_STATE).read_text())
         for row in run.metrics():
@@ -204,7 +206,6 @@ class Recorder(TrainerCallback):
     def write(self, row: dict[str, float]) -> None:
         self.run.append_metrics(row)
         self.on_step(int(row["step"]), row)
-        self.watch(row)
 
     def watch(self, row: dict[str, float]) -> None:
         """Flag the run when it collapses, once."""
@@ -224,18 +225,24 @@ class Recorder(TrainerCallback):
         row: dict[str, float] = {"step": state.global_step, **{name: float(logs[name]) for name in LOGGED}}
         row |= self.trainer.take_diagnostics()
         if state.global_step % self.config.evaluate_every == 0 or state.global_step == self.config.steps:
-            scorer = self.trainer.accelerator.unwrap_model(self.trainer.model)
-            generator = torch_generator(self.trainer.seed, "validation selection", state.global_step)
-            row |= self.validation(scorer, self.trainer.distribution, generator)
+            row |= self.evaluate(state.global_step)
+        self.watch(row)
         if not all(math.isfinite(value) for value in row.values()):
-            self.watch(row)
             raise FloatingPointError(f"step {state.global_step}: a metric is not finite: {row}")
-        self.write(row)
         if self.config.collapse.stop and self.run.collapsed:
             control.should_training_stop = True
+            if "accuracy" not in row:  # what it ends with is what it is judged by
+                row |= self.evaluate(state.global_step)
+        self.write(row)
         self.bar.update()
         if "reward" in row:  # not on the further updates of a rollout
             self.bar.set_postfix(reward=f"{row['reward']:.3f}", kl=f"{row['kl']:.3f}")
+
+    def evaluate(self, step: int) -> dict[str, float]:
+        """Held-out accuracy of the policy as it is, of its mode and of one selection drawn from it."""
+        scorer = self.trainer.accelerator.unwrap_model(self.trainer.model)
+        generator = torch_generator(self.trainer.seed, "validation selection", step)
+        return self.validation(scorer, self.trainer.distribution, generator)
 
     def on_step_end(self, args, state, control, **kwargs):
         # In the middle of a rollout a checkpoint would lack the selections that its other updates are made on.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
 
 import pytest
+from optuna.trial import TrialState
 
 from grip_core.config import load
 from grip_core.errors import UserError
@@ -63,6 +65,24 @@ def test_a_disturbed_trial_has_the_numbers_of_an_undisturbed_one(tmp_path, monke
         cancel(study.folder)
     assert study.lease(card.trial).attempt == 2
     check_equal(study, tmp_path / "whole")
+
+
+def test_a_trial_that_collapses_and_stops_is_judged_by_where_it_ended(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    ends = {"grpo.collapse.entropy": 1.0, "grpo.collapse.evaluations": 1, "grpo.collapse.stop": True}
+    study = launched(tmp_path, Profile(cluster="local", workers=1), **TINY | {"params": TINY["params"] | ends})
+    try:
+        study.wait(240)
+    finally:
+        cancel(study.folder)
+    for trial in study.trials():
+        for seed in study.definition.seeds:
+            run = study.folder.run(trial.number, 1, seed)
+            rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+            assert rows[-1]["step"] < 8
+            assert "accuracy" in rows[-1]
+            assert json.loads((run / "collapse.json").read_text())["cause"] == "entropy"
+        assert trial.state == TrialState.COMPLETE
 
 
 @pytest.mark.parametrize("key", ["vlm.path", "data.seed", "scorer.layers", "warmup.seed", "grpo.validation_questions"])

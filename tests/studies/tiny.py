@@ -43,9 +43,9 @@ class Tiny(Trainable):
             time.sleep(STEP_SECONDS)
             return now >= step or pause()
 
-        if not any(row["step"] == step for row in run.metrics()):
+        if run.metrics_at(step) is None:
             train(params.grpo, BUDGETS, seed, self.task, self.validation, run, pause=stop)
-        return next((row for row in run.metrics() if row["step"] == step), None)
+        return run.metrics_at(step)
 
 
 if __name__ == "__main__":
