@@ -1,7 +1,7 @@
 """GRPO for the scorer on TRL's GRPOTrainer: its loop, its sampler, its losses.
 
-To TRL a selection is a completion: its tokens are positions of visual tokens, its prompt is one integer, the place of
-the prompt in the run's order. Overridden are the method that makes a rollout, which here draws selections and has the
+To TRL a selection is a completion, whose tokens are positions of visual tokens. What its loop hands over is one integer,
+the number of a rollout: a row for each of B x G selections would cost it more than their loss does. Overridden are the method that makes a rollout, which here draws selections and has the
 frozen VLM score them; the one that gives the log-probabilities, which here asks the scorer; and the loss, to which the
 KL and the entropy bonus are added.
 
@@ -128,7 +128,7 @@ class SelectionTrainer(GRPOTrainer):
             model=scorer,
             reward_funcs=_no_reward,
             args=arguments,
-            train_dataset=Dataset.from_dict({"prompt": [str(place) for place in range(plan.example.size)]}),
+            train_dataset=Dataset.from_dict({"prompt": [str(number) for number in range(len(plan))]}),
             processing_class=position_tokenizer(store.n_visual),
         )
         # TRL would reload a reference by name; ours is a module, and the KL to it is not TRL's.
@@ -146,12 +146,12 @@ class SelectionTrainer(GRPOTrainer):
         return self._buffered_inputs[0]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, str]]) -> dict[str, torch.Tensor]:
-        """Draw and score selections for TRL's rows, which repeat every prompt G times in a row.
+        """Draw and score the selections of the rollout that TRL's rows all name.
 
         It stands in for TRL's own, which makes lists and texts of every completion: that takes as long as the forward
         of a small model. What it returns is what TRL's loss reads.
         """
-        number = int(inputs[0]["prompt"]) // self.grip.prompts_per_step
+        number = int(inputs[0]["prompt"])
         self.rollout = rollout = self._without_dead(self._first_draw(number), number)
         with torch.no_grad():
             sampled_BGK = self._policy(self.model).log_prob(rollout.picks)

@@ -145,7 +145,7 @@ def trl_arguments(config: GrpoConfig, budgets: BudgetConfig, seed: int, output: 
     """TRL's arguments for one run. What TRL defaults to and GRPO does not is set outright."""
     return GRPOConfig(
         output_dir=str(output),
-        per_device_train_batch_size=config.prompts_per_step * config.group_size,
+        per_device_train_batch_size=config.group_size,  # what TRL repeats a rollout's number to
         gradient_accumulation_steps=1,
         steps_per_generation=1,
         num_generations=config.group_size,

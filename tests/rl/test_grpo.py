@@ -39,12 +39,9 @@ def trainer(make):
 
 def rollout(trainer, number: int = 0):
     """A rollout's inputs, as TRL makes them at the first update on it."""
-    group, prompts = trainer.num_generations, trainer.grip.prompts_per_step
-    places = range(number * prompts, (number + 1) * prompts)
-    rows = [{"prompt": str(place)} for place in places for _ in range(group)]
     trainer.model.train()
     trainer.current_gradient_accumulation_steps = 1  # set by transformers' loop
-    return trainer._generate_and_score_completions(rows)
+    return trainer._generate_and_score_completions([{"prompt": str(number)}] * trainer.num_generations)
 
 
 def move(trainer, factor: float) -> None:
