@@ -26,10 +26,10 @@ export MALLOC_TRIM_THRESHOLD_ ?= 1073741824
 export MALLOC_MMAP_THRESHOLD_ ?= 33554432
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test test-fast slurm-test bench bench-storage vlm lint format lock clean
+.PHONY: help install repro test test-fast slurm-test bench bench-distributions bench-server bench-storage vlm lint format lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 install: $(STAMP) ## Make the environment (the other targets do so themselves)
 
@@ -51,6 +51,12 @@ slurm-test: $(STAMP) ## Test studies on a real SLURM of four nodes, booted on th
 
 bench: $(STAMP) ## Measure how fast training and evaluation go here
 	python -m pipeline.bench
+
+bench-distributions: $(STAMP) ## Measure how fast and how large the distributions over selections are at a real model's size
+	python -m pipeline.bench_distributions
+
+bench-server: $(STAMP) ## Measure what it costs and saves to share one VLM between 1, 4 and 8 training runs
+	python -m pipeline.bench_server
 
 bench-storage: $(STAMP) ## Measure how fast studies hand out trials, by storage and number of workers
 	slurm/dev-cluster install

@@ -1,9 +1,9 @@
 """GRPO for the scorer on TRL's GRPOTrainer: its loop, its sampler, its losses.
 
-To TRL a selection is a completion, whose tokens are positions of visual tokens. What its loop hands over is one integer,
-the number of a rollout: a row for each of B x G selections would cost it more than their loss does. Overridden are the method that makes a rollout, which here draws selections and has the
-frozen VLM score them; the one that gives the log-probabilities, which here asks the scorer; and the loss, to which the
-KL and the entropy bonus are added.
+To TRL a selection is a completion, whose tokens are positions of visual tokens. What its loop hands over is the number
+of a rollout: a row for each of B x G selections would take it longer than their loss does. Overridden are the method
+that makes a rollout, which here draws selections and has the frozen VLM score them; the one that gives the
+log-probabilities, which here asks the scorer; and the loss, to which the KL and the entropy bonus are added.
 
 Shape legend: B prompts, G selections per prompt, R = B * G rows in that order, K picks, N visual tokens.
 """

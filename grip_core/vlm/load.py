@@ -58,7 +58,8 @@ def load_vlm(path: str, positions: Positions, dtype: str = "float32") -> FrozenV
     processor = Preprocessors(_read(AutoTokenizer, path), _read(AutoImageProcessor, path, backend="pil"))
     template_file = Path(path) / TEMPLATE_FILE
     template = template_file.read_text().rstrip("\n") if template_file.is_file() else family.template
-    vlm = family.vlm(_read(AutoModelForImageTextToText, path, dtype=getattr(torch, dtype)), processor, template, positions)
+    model = _read(AutoModelForImageTextToText, path, dtype=getattr(torch, dtype))
+    vlm = family.vlm(model, processor, template, positions)
     image = processor.tokenizer.convert_ids_to_tokens(vlm.image_token_id)
     for placeholder in ("{question}", image):
         count = template.count(placeholder)
