@@ -193,9 +193,9 @@ def rows_table(params: Params, task: Task) -> Table:
     return table
 
 
-def measures_table(params: Params, task: Task) -> Table:
+def measures_table(params: Params, task: Task, vlm: FrozenVLM) -> Table:
     """What each measure gives: seconds to score a rollout at the schedule's own budgets, as it is and without one."""
-    vlm, group = task.vlm, params.grpo.group_size
+    group = params.grpo.group_size
     context = task.store.context(vlm, np.arange(params.grpo.prompts_per_step))
     schedule, generator = make_schedule(params.budgets), torch_generator(0, "bench budgets")
     k_B = schedule.sample(schedule.initial(), 0, 1, context.batch_size, generator)
@@ -270,7 +270,7 @@ def main(params: Params) -> None:
     task = Task(vlm, train, warmup)
     console.print(step_table(params, task, vlm))
     console.print(rows_table(params, task))
-    console.print(measures_table(params, task))
+    console.print(measures_table(params, task, vlm))
     console.print(evaluation_table(params, vlm, test, warmup))
 
 
