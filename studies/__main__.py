@@ -245,7 +245,7 @@ def _after_sending(folder: StudyFolder, name: str, profile: Profile, sent: Sent,
     if sent.reason is not None:
         print(f"{name}: {sent.reason}")
         return
-    print(f"{name}: {sent.workers} workers sent ({', '.join(sent.jobs) or 'none'}), {sent.already} were there already")
+    print(f"{name}: {sent.workers} jobs sent ({', '.join(sent.jobs) or 'none'}), {sent.already} were there already")
     if profile.cluster == "local" and not detach:
         _watch(folder, lambda: not active(folder))
         print(f"{name}: {'finished' if gather(folder).finished else 'its workers have ended; see ' + str(folder.logs)}")

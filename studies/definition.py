@@ -176,6 +176,7 @@ class Definition(Section):
     budget: StudyBudget
     promote: PromoteConfig
     trials_per_job: Count | None = None
+    """After how many trials a worker ends; its job ends with the last of its workers."""
     resources: ResourceConfig = ResourceConfig()
     failures: FailureConfig = FailureConfig()
     lease: LeaseConfig = LeaseConfig()

@@ -34,8 +34,9 @@ class Sent:
 
     jobs: list[str]
     workers: int
+    """How many jobs were to be sent; an array is one id for several."""
     already: int
-    """Workers that were there before."""
+    """Jobs that were there before."""
     reason: str | None
     """Why none were sent."""
 
@@ -100,7 +101,7 @@ def resume(folder: StudyFolder, profile: Profile | None = None, new_code: bool =
         folder.stop_flag.unlink(missing_ok=True)
         left = trials_left(record, folder, load_study(record.definition.name, record.storage))
         chosen = Profile(**record.profile)
-        missing = min(jobs_wanted(record.definition, chosen, left), left) - len(there)
+        missing = jobs_wanted(record.definition, chosen, left) - len(there)
         if missing <= 0:
             return Sent([], 0, len(there), "no trial is left" if left == 0 else None)
         for needed in (folder.logs, folder.workers, folder.trials):
@@ -109,10 +110,10 @@ def resume(folder: StudyFolder, profile: Profile | None = None, new_code: bool =
 
 
 def jobs_wanted(definition: Definition, profile: Profile, trials: int) -> int:
-    """How many jobs to send: a worker each, or as many as are needed where a job ends after a few trials."""
-    if definition.trials_per_job is None:
-        return profile.workers
-    return -(-trials // definition.trials_per_job)
+    """How many jobs to send for so many trials: no more than run at a time, or where a job ends after a few trials as
+    many as are needed; and none whose workers would all be idle."""
+    needed = -(-trials // (profile.runs_per_vlm * (definition.trials_per_job or 1)))
+    return min(needed, profile.workers) if definition.trials_per_job is None else needed
 
 
 def _create(

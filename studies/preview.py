@@ -68,13 +68,14 @@ def cost(definition: Definition, profile: Profile, jobs: int) -> str:
     if not profile.gpus:
         return "GPU-hours: none, for the profile asks for no GPU"
     cap = definition.budget.gpu_hours
-    a_round = min(jobs, profile.workers) * profile.gpus
-    limits = [f"{a_round} GPUs for up to {profile.minutes / 60:g} hours a job, requeued while trials are left"]
+    at_once = min(jobs, profile.workers)
+    gpus, hours = at_once * profile.gpus, profile.minutes / 60
+    limits = [f"{gpus} GPUs for up to {hours:g} hours a job, requeued while trials are left"]
     if definition.budget.hours is not None:
         limits.append(f"no trial begins later than {definition.budget.hours:g} hours after the launch")
     if cap is not None:
         limits.append(
-            f"no trial begins once {cap:g} GPU-hours are spent, but up to {a_round // profile.gpus} still run"
+            f"no trial begins once {cap:g} GPU-hours are spent, but up to {at_once * profile.runs_per_vlm} still run"
         )
     return "GPU-hours: " + "; ".join(limits)
 

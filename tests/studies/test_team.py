@@ -15,7 +15,8 @@ import pytest
 from grip_core.errors import UserError
 from studies.folder import StudyFolder
 from studies.jobs import active, cancel
-from studies.launch import launch
+from studies.launch import jobs_wanted, launch
+from studies.preview import cost
 from studies.profile import Profile
 from studies.show import render_arrays
 from studies.status import gather, share_in_trials
@@ -61,6 +62,31 @@ def test_jobs_are_shown_with_what_is_in_them():
     assert render_arrays(2, SHARED) == "2 jobs on this machine, each of 2 workers that share a VLM"
     slurm = SHARED.model_copy(update={"cluster": "slurm"})
     assert render_arrays(3, slurm) == "1 job array of 3 (1 at a time) jobs, each of 2 workers that share a VLM"
+
+
+@pytest.mark.parametrize(
+    ("runs", "each", "trials", "jobs"),
+    [
+        (1, None, 48, 3),
+        (1, None, 2, 2),
+        (4, None, 48, 3),
+        (4, None, 9, 3),
+        (4, None, 8, 2),
+        (4, None, 0, 0),
+        (1, 2, 9, 5),
+        (4, 2, 9, 2),
+    ],
+)
+def test_no_more_jobs_are_sent_than_have_a_trial_for_a_worker(runs, each, trials, jobs):
+    profile = SHARED.model_copy(update={"workers": 3, "runs_per_vlm": runs})
+    assert jobs_wanted(toy(trials_per_job=each), profile, trials) == jobs
+
+
+def test_what_a_study_can_cost_counts_gpus_by_job_and_trials_by_worker():
+    profile = SHARED.model_copy(update={"workers": 3, "minutes": 90})
+    text = cost(toy(budget={"trials": 48, "gpu_hours": 10.0}), profile, 3)
+    assert text.startswith("GPU-hours: 6 GPUs for up to 1.5 hours a job")
+    assert "but up to 6 still run" in text  # 3 jobs of 2 workers
 
 
 def test_what_has_nothing_to_share_is_told_before_anything_is_sent(tmp_path, params, monkeypatch):
