@@ -279,7 +279,8 @@ class GrpoConfig(Section):
     """After the warm-up of `lr_warmup_steps`."""
     lr_warmup_steps: Annotated[int, Field(ge=0)]
     beta: NonNegative
-    """Weight of the KL to the warm-up reference, nats per pick."""
+    """Weight of the KL to the warm-up reference: per pick in the loss, whose policy term is per pick too, or of the
+    whole selection in the reward."""
     kl_estimator: Literal["k1", "k2", "k3", "exact"]
     kl_placement: Literal["loss", "reward"]
     entropy_coef: NonNegative
@@ -300,8 +301,9 @@ class GrpoConfig(Section):
     min_std: NonNegative
     """A group whose reward std is at most this is dead: it carries no signal."""
     dead_groups: Literal["keep", "drop", "resample"]
-    """keep: no advantage, but the KL and the entropy bonus count. drop: out of the loss. resample: another prompt takes
-    its place once, at the same budget; what is dead even then is dropped."""
+    """keep: no advantage, but the KL in the loss and the entropy bonus count. drop: out of the loss; where all are, the
+    gradient is zero, though the optimizer's momentum goes on. resample: another prompt takes its place once, at its
+    budget; what is dead even then is dropped."""
     reward: RewardConfig
     filter: FilterConfig
     evaluate_every: Count
@@ -339,11 +341,22 @@ class GrpoConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _kl_in_the_reward_is_sampled(self):
-        if self.beta and self.kl_placement == "reward" and self.kl_estimator == "exact":
+    def _kl_in_the_reward_is_k1(self):
+        """There only its value counts, not its gradient: that of k2 and k3 pulls towards nothing (see k1)."""
+        if self.beta and self.kl_placement == "reward" and self.kl_estimator != "k1":
             raise ValueError(
-                "kl_estimator must be k1, k2 or k3 for kl_placement=reward, but got exact, which is the same number "
-                "for a whole group and cancels in its advantages"
+                f"kl_estimator must be k1 for kl_placement=reward, but got {self.kl_estimator}: k2 and k3 do not lead "
+                "to the reference from there, and exact is one number for a whole group, which cancels"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sizes_do_not_weigh(self):
+        """A mean over the picks of each selection weighs it by 1 / size, which is biased where the size is drawn."""
+        if self.distribution == "bernoulli" and self.loss_type in ("grpo", "sapo"):
+            raise ValueError(
+                f"loss_type must not be a mean over a selection's picks for distribution=bernoulli, whose selections "
+                f"differ in size, but got {self.loss_type}; take dapo or bnpo"
             )
         return self
 

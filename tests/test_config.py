@@ -111,10 +111,18 @@ def test_defaults_are_valid():
         ),
         (
             "grpo",
-            {**DEFAULTS["grpo"], "kl_estimator": "exact", "kl_placement": "reward"},
+            {**DEFAULTS["grpo"], "kl_placement": "reward"},
             (
-                "grpo: kl_estimator must be k1, k2 or k3 for kl_placement=reward, but got exact, which is the same "
-                "number for a whole group and cancels in its advantages"
+                "grpo: kl_estimator must be k1 for kl_placement=reward, but got k3: k2 and k3 do not lead to the "
+                "reference from there, and exact is one number for a whole group, which cancels"
+            ),
+        ),
+        (
+            "grpo.distribution",
+            "bernoulli",
+            (
+                "grpo: loss_type must not be a mean over a selection's picks for distribution=bernoulli, whose "
+                "selections differ in size, but got grpo; take dapo or bnpo"
             ),
         ),
         (

@@ -9,7 +9,7 @@ from grip_core.vlm.context import Context, Selection, top_k
 
 
 class PolicySelector:
-    """Keeps the k best-scored tokens: the most probable selection under Plackett-Luce."""
+    """Keeps the k best-scored tokens: the most probable selection of exactly k."""
 
     def __init__(self, scorer: Scorer) -> None:
         self.scorer = scorer.eval()

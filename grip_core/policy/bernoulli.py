@@ -24,14 +24,10 @@ class IndependentBernoulli(SetDistribution):
 
     def log_normaliser(self) -> torch.Tensor:
         """log(prod of (1 + odds) - 1): every set but the empty one."""
-        return softplus(self.logits_BN).sum(1).expm1().log()
+        return softplus(self.logits_BN).sum(1) + self._any().log()  # the sum itself would overflow for many tokens
 
     def marginals(self) -> torch.Tensor:
         return self.logits_BN.sigmoid() / self._any()[:, None]
-
-    def expected_size(self) -> torch.Tensor:
-        """How many tokens are kept on average, (B,), at least 1."""
-        return self.marginals().sum(1).to(self.scores_BN.dtype)
 
     def keep(self, group_size: int, generator: torch.Generator) -> torch.Tensor:
         """The first kept token by its distribution, which is truncated at the last token, then each later one."""

@@ -74,12 +74,13 @@ def update_diagnostics(
     The ratio is that of each pick ("token") or exp(mean log-ratio) of each selection ("sequence", GSPO, Zheng et al.
     2025). `ratio_max` is the largest; `clip_low` and `clip_high` are the shares whose ratio is clipped at
     1 - `epsilon` or 1 + `epsilon_high` with an advantage that wanted it further, as TRL has them; `clip_share` is their
-    sum. `ess` is Kish's effective sample size (sum w)^2 / sum w^2 over the selections' own ratios, as a share of their
-    number.
+    sum. `ess` is Kish's effective sample size (sum w)^2 / sum w^2, w the whole selection's ratio at either level, as a
+    share of the selections' number.
     """
     log_ratio_RK = (log_probs_RK - old_RK).double().masked_fill(~mask_RK, 0.0)
     mean_R = log_ratio_RK.sum(1) / mask_RK.sum(1)
-    weight_R = (mean_R - mean_R.max()).exp()
+    total_R = log_ratio_RK.sum(1)
+    weight_R = (total_R - total_R.max()).exp()
     if level == "token":
         ratio, advantage = log_ratio_RK[mask_RK].exp(), advantages_R[:, None].expand_as(mask_RK)[mask_RK]
     else:
@@ -98,7 +99,7 @@ def update_diagnostics(
 @torch.no_grad()
 def policy_diagnostics(
     entropy_RK: torch.Tensor,
-    kl_RK: torch.Tensor | None,
+    kl_RK: torch.Tensor,
     mask_RK: torch.Tensor,
     k_R: torch.Tensor,
     maximum_R: torch.Tensor,
@@ -111,10 +112,8 @@ def policy_diagnostics(
     free_R = maximum_R > ROUNDING
     entropy_R = entropy_RK.double().masked_fill(~mask_RK, 0.0).sum(1)[free_R] / maximum_R[free_R]
     row = _means("entropy", entropy_R, torch.ones_like(entropy_R), k_R[free_R])
-    if kl_RK is not None:
-        picks_R = mask_RK.sum(1)
-        row |= _means("kl", kl_RK.double().masked_fill(~mask_RK, 0.0).sum(1) / picks_R, picks_R, k_R)
-    return row
+    picks_R = mask_RK.sum(1)
+    return row | _means("kl", kl_RK.double().masked_fill(~mask_RK, 0.0).sum(1) / picks_R, picks_R, k_R)
 
 
 ROUNDING = 1e-9  # nats
@@ -138,7 +137,8 @@ def maximum_entropy(
         mean_B = n_B * odds_B / (1 + odds_B) / some_B
         return log_all_B + some_B.log() - mean_B * odds_B.log()
     ordered_B = torch.lgamma(n_B + 1) - torch.lgamma(n_B - k_B + 1)
-    return ordered_B if distribution == "plackett_luce" else ordered_B - torch.lgamma(k_B + 1)
+    orders_B = {"plackett_luce": torch.zeros_like(k_B), "conditional_bernoulli": torch.lgamma(k_B + 1)}
+    return ordered_B - orders_B[distribution]
 
 
 def _members(index_BGK: torch.Tensor, mask_BGK: torch.Tensor, n: int) -> torch.Tensor:

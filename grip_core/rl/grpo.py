@@ -11,6 +11,7 @@ Shape legend: B prompts, G selections per prompt, R = B * G rows in that order, 
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -167,7 +168,7 @@ class SelectionTrainer(GRPOTrainer):
             "num_items_in_batch": completion_mask_RK.sum(),
             "advantages": self._advantages(rollout, dead_B, sampled_BGK, reference_BGK).flatten(),
             "reference_BGK": reference_BGK,
-            # Where every group is dead and dead groups are to be dropped, there is nothing to learn from.
+            # Where every group is dead and dead groups are to be dropped, there is no gradient.
             "weight": torch.tensor(float(self.grip.dead_groups == "keep" or not bool(dead_B.all()))),
         }
         if self.num_iterations > 1:
@@ -194,8 +195,8 @@ class SelectionTrainer(GRPOTrainer):
         """Advantages (B, G), of rewards less the KL where that is where the KL goes."""
         config, rewards_BG = self.grip, rollout.rewards_BG
         if config.beta and config.kl_placement == "reward":
-            kl_BG = sampled_kl(config.kl_estimator, sampled_BGK, reference_BGK, rollout.picks)
-            rewards_BG = rewards_BG - config.beta * kl_BG
+            # k1 of the whole selection. Per pick, as in the loss, it would weigh k times less against the reward.
+            rewards_BG = rewards_BG - config.beta * (sampled_BGK - reference_BGK).sum(-1)
         return group_advantages(rewards_BG, config.baseline, config.scale_rewards, config.std_floor, dead_B)
 
     def _draw(self, example_B: np.ndarray, k_B: torch.Tensor, generator: torch.Generator) -> Rollout:
@@ -303,7 +304,8 @@ class SelectionTrainer(GRPOTrainer):
             if config.kl_estimator == "exact":
                 kl_BG = exact_kl(self.policy, self._reference(), picks, log_prob_BGK, old_BGK)
             else:
-                kl_BG = sampled_kl(config.kl_estimator, log_prob_BGK, inputs["reference_BGK"], picks)
+                ordered = not self.policy.closed_form
+                kl_BG = sampled_kl(config.kl_estimator, ordered, log_prob_BGK, inputs["reference_BGK"], picks)
             loss = loss + config.beta * kl_BG.mean()
         if config.entropy_coef:
             loss = loss - config.entropy_coef * exact_entropy(self.policy, picks, log_prob_BGK, old_BGK).mean()
@@ -345,7 +347,10 @@ class SelectionTrainer(GRPOTrainer):
 
 
 def clip_range(config: GrpoConfig) -> tuple[float, float]:
-    """How far below and above 1 the loss lets ratios go; CISPO clips above alone, and names the ratio itself."""
+    """How far below and above 1 the loss lets ratios go. CISPO clips above alone, and names the ratio itself; SAPO and
+    VESPO do not clip."""
+    if config.loss_type in ("sapo", "vespo"):
+        return 1.0, math.inf
     if config.loss_type == "cispo":
         return 1.0, config.epsilon_high - 1
     return config.epsilon, config.epsilon_high

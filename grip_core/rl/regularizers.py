@@ -14,7 +14,8 @@ from grip_core.policy.distribution import Picks, SelectionDistribution, path_exp
 
 
 def k1(log_ratio: torch.Tensor) -> torch.Tensor:
-    """log(p / p_ref): unbiased, but as a loss on-policy its expected gradient is zero."""
+    """log(p / p_ref): unbiased. As a loss on-policy its expected gradient is zero; taken off the reward it is the only
+    one of the three whose policy gradient is that of KL(p || p_ref)."""
     return log_ratio
 
 
@@ -29,7 +30,7 @@ def k3(log_ratio: torch.Tensor) -> torch.Tensor:
 
 
 ESTIMATORS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {"k1": k1, "k2": k2, "k3": k3}
-"""Schulman's estimators of KL(p || p_ref) from samples of p (joschu.net/blog/kl-approx.html), each pick's own."""
+"""Schulman's estimators of KL(p || p_ref) from samples of p (joschu.net/blog/kl-approx.html)."""
 
 
 def selection_mean(values_BGK: torch.Tensor, picks: Picks) -> torch.Tensor:
@@ -37,9 +38,18 @@ def selection_mean(values_BGK: torch.Tensor, picks: Picks) -> torch.Tensor:
     return (values_BGK * picks.mask_BGK).sum(-1) / picks.mask_BGK.sum(-1)
 
 
-def sampled_kl(estimator: str, log_prob_BGK: torch.Tensor, reference_BGK: torch.Tensor, picks: Picks) -> torch.Tensor:
-    """An estimate of the KL to the reference per pick, nats, (B, G)."""
-    return selection_mean(ESTIMATORS[estimator](log_prob_BGK - reference_BGK), picks)
+def sampled_kl(
+    estimator: str, ordered: bool, log_prob_BGK: torch.Tensor, reference_BGK: torch.Tensor, picks: Picks
+) -> torch.Tensor:
+    """An estimate of the KL to the reference per pick, nats, (B, G).
+
+    Of an `ordered` selection every pick is a sample. A set is one sample as a whole: its picks' shares of the
+    log-ratio are no samples of anything, and squared they would make its KL k times too small.
+    """
+    log_ratio_BGK = log_prob_BGK - reference_BGK
+    if ordered:
+        return selection_mean(ESTIMATORS[estimator](log_ratio_BGK), picks)
+    return ESTIMATORS[estimator](log_ratio_BGK.sum(-1)) / picks.mask_BGK.sum(-1)
 
 
 def exact_kl(
@@ -64,4 +74,13 @@ def exact_entropy(
 def _whole(
     policy: SelectionDistribution, values_BGK: torch.Tensor, log_prob_BGK: torch.Tensor, old_BGK: torch.Tensor
 ) -> torch.Tensor:
-    return values_BGK if policy.closed_form else path_expectation(values_BGK, log_prob_BGK, old_BGK)
+    """A path estimate with its score-function term, less a baseline: the mean over the other selections of the group.
+
+    Without it that term is almost all noise, for the values hardly differ between paths. The baseline does not depend
+    on the path, and the weights of path_expectation average to 1, so nothing else changes.
+    """
+    if policy.closed_form:
+        return values_BGK
+    fixed_BGK = values_BGK.detach()
+    others_BGK = (fixed_BGK.sum(1, keepdim=True) - fixed_BGK) / (fixed_BGK.shape[1] - 1)
+    return path_expectation(values_BGK - others_BGK, log_prob_BGK, old_BGK) + others_BGK

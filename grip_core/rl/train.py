@@ -64,6 +64,8 @@ def train(
     on a CPU); a finished run is read back. Calls `on_step(step, row)` with every row of metrics. Once `pause(step)` is
     true the run is checkpointed at the next end of a rollout, and None is returned; the next call goes on from there.
     A run that collapses is flagged in its folder, with its step and cause, and ends there if `collapse.stop` is set.
+
+    Raises FloatingPointError, once it is flagged, where a metric is not a finite number.
     """
     if run.finished:
         return Scorer.from_pretrained(run.scorer)

@@ -113,8 +113,12 @@ def loss(
         terms.append(policy_terms(config, new, [value.item() for value in was], float(advantages_BG[b, g])))
         added = torch.zeros((), dtype=torch.float64)
         if config.beta and config.kl_placement == "loss":
-            kls = [divergence(config.kl_estimator, one, other) for one, other in zip(new, reference)]
-            added = added + config.beta * torch.stack(kls).mean()
+            if config.distribution == "plackett_luce":
+                kls = [divergence(config.kl_estimator, one, other) for one, other in zip(new, reference)]
+                added = added + config.beta * torch.stack(kls).mean()
+            else:  # a set is one draw, of so many picks
+                of_set = divergence(config.kl_estimator, sum(new), sum(reference))
+                added = added + config.beta * of_set / len(index)
         if entropy is not None:
             added = added - config.entropy_coef * entropy(scores_BN[b], index, int(k_B[b])) / len(index)
         regularizers.append(added)

@@ -84,6 +84,10 @@ def check_loss(trainer, loss, inputs, old_BN, **further) -> None:
 @pytest.mark.parametrize(("loss_type", "level"), LOSSES)
 @pytest.mark.parametrize("iterations", [1, 2])
 def test_the_loss_is_the_papers_written_out(make, distribution, loss_type, level, iterations):
+    if distribution == "bernoulli" and loss_type in ("grpo", "sapo"):
+        with pytest.raises(ValueError, match="take dapo or bnpo"):
+            make(distribution=distribution, loss_type=loss_type)
+        return
     trainer = make(
         distribution=distribution,
         loss_type=loss_type,
@@ -103,7 +107,7 @@ def test_the_loss_is_the_papers_written_out(make, distribution, loss_type, level
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 @pytest.mark.parametrize("estimator", ["k1", "k2", "k3"])
 def test_sampled_kls_are_written_out(make, distribution, estimator):
-    trainer = make(distribution=distribution, kl_estimator=estimator, num_iterations=2, beta=0.5)
+    trainer = make(distribution=distribution, loss_type="dapo", kl_estimator=estimator, num_iterations=2, beta=0.5)
     inputs = rollout(trainer)
     old_BN = scores(trainer, trainer.model).detach()
     move(trainer, 1.4)
@@ -125,7 +129,7 @@ def test_a_kl_in_the_reward_is_taken_off_every_selections_reward(make):
                 torch.stack(closed_form.pick_log_probs("plackett_luce", values[b], index, len(index)))
                 for values in (policy_BN, reference_BN)
             )
-            rewards_BG[b, g] -= 2.0 * (new - reference).mean().item()
+            rewards_BG[b, g] -= 2.0 * (new - reference).sum().item()
     wanted = group_advantages(rewards_BG, "mean", "none", 0.0, torch.zeros(len(rewards_BG), dtype=torch.bool))
     assert torch.allclose(inputs["advantages"].double(), wanted.flatten(), atol=1e-5)
     plain_BG = trainer.rollout.rewards_BG - trainer.rollout.rewards_BG.mean(1, keepdim=True)
@@ -134,7 +138,7 @@ def test_a_kl_in_the_reward_is_taken_off_every_selections_reward(make):
 
 SWITCHES = {
     "distribution": {"distribution": "conditional_bernoulli"},
-    "distribution, independent": {"distribution": "bernoulli"},
+    "distribution, independent": {"distribution": "bernoulli", "loss_type": "dapo"},
     "baseline": {"baseline": "leave_one_out"},
     "scale, batch": {"scale_rewards": "batch"},
     "scale, none": {"scale_rewards": "none"},
@@ -147,7 +151,7 @@ SWITCHES = {
     "kl, k1": {"beta": 0.5, "kl_estimator": "k1"},
     "kl, k2": {"beta": 0.5, "kl_estimator": "k2"},
     "kl, exact": {"beta": 0.5, "kl_estimator": "exact"},
-    "kl, in the reward": {"beta": 0.5, "kl_placement": "reward"},
+    "kl, in the reward": {"beta": 0.5, "kl_estimator": "k1", "kl_placement": "reward"},
     "entropy bonus": {"entropy_coef": 0.1},
     "loss, dr_grpo": {"loss_type": "dr_grpo"},
     "loss, dapo": {"loss_type": "dapo"},
@@ -217,6 +221,16 @@ def _half_right(vlm, context, picks, with_kl=False):
     return type(found)(found.log_prob_R, torch.arange(len(found.log_prob_R)) % 2 == 0, found.kl_R)
 
 
+def test_losses_without_clipping_report_none(make):
+    for loss_type in ("sapo", "vespo"):
+        trainer = make(loss_type=loss_type, num_iterations=2, epsilon=0.001, epsilon_high=0.001)
+        inputs = rollout(trainer)
+        move(trainer, 1.4)
+        trainer._compute_loss(trainer.model, inputs)
+        assert trainer.diagnostics["clip_share"] == 0.0
+        assert trainer.diagnostics["ess"] < 1.0
+
+
 def test_entropy_bonus_by_hand(make):
     """On-policy the path estimate's value is the sum of each pick's own entropy."""
     trainer = make(entropy_coef=0.7, beta=0.0)
@@ -279,7 +293,7 @@ def test_budgets_are_the_schedules_and_actions_are_distinct(trainer):
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 def test_a_gradient_of_full_size_has_the_same_bits_every_time(make, distribution):
     """Large enough for several threads, whose sums must not depend on which comes first."""
-    trainer = make(prompts_per_step=16, group_size=32, distribution=distribution)
+    trainer = make(prompts_per_step=16, group_size=32, distribution=distribution, loss_type="dapo")
     inputs = rollout(trainer)
     threads = torch.get_num_threads()
     torch.set_num_threads(4)
@@ -331,7 +345,7 @@ def test_dropped_groups_leave_the_loss_and_the_kl(make):
     check_loss(trainer, trainer._compute_loss(trainer.model, inputs), inputs, old_BN)
 
 
-def test_where_every_group_is_dead_nothing_is_learned(make):
+def test_where_every_group_is_dead_there_is_no_gradient(make):
     trainer = make(dead_groups="drop", min_std=1e6, num_iterations=2, entropy_coef=0.1)
     inputs = rollout(trainer)
     move(trainer, 1.4)
@@ -366,7 +380,8 @@ def test_dead_groups_are_replaced_at_their_budgets(make):
 
 
 def test_the_budget_penalty_falls_on_what_misses_the_budget(make):
-    free, bound = (make(distribution="bernoulli", budget_penalty=penalty) for penalty in (0.0, 3.0))
+    kind = {"distribution": "bernoulli", "loss_type": "dapo"}
+    free, bound = (make(**kind, budget_penalty=penalty) for penalty in (0.0, 3.0))
     rollout(free)
     rollout(bound)
     picks = bound.rollout.picks

@@ -69,9 +69,12 @@ OPTIONS = {
     "mixture": ({}, {"schedule": "mixture"}),
     "adaptive": ({}, {"schedule": "adaptive"}),
     "conditional Bernoulli": ({"distribution": "conditional_bernoulli", "entropy_coef": 0.1}, {}),
-    "Bernoulli": ({"distribution": "bernoulli"}, {"schedule": "adaptive"}),
+    "Bernoulli": ({"distribution": "bernoulli", "loss_type": "dapo"}, {"schedule": "adaptive"}),
     "exact KL": ({"kl_estimator": "exact", "entropy_coef": 0.1}, {}),
-    "KL in the reward": ({"kl_placement": "reward", "baseline": "leave_one_out", "scale_rewards": "batch"}, {}),
+    "KL in the reward": (
+        {"kl_placement": "reward", "kl_estimator": "k1", "baseline": "leave_one_out", "scale_rewards": "batch"},
+        {},
+    ),
     "resampled groups": ({"dead_groups": "resample", "min_std": 0.3}, {"schedule": "adaptive"}),
     "dropped groups": ({"dead_groups": "drop", "min_std": 0.3}, {}),
     "fidelity": ({"reward": make_reward(fidelity=1.0, correct=0.5), "loss_type": "dapo"}, {}),
@@ -142,6 +145,13 @@ def test_a_run_killed_right_after_its_collapse_does_not_go_on(grpo_run, tmp_path
     assert (tmp_path / "cut" / "checkpoints" / "checkpoint-4").exists()
     grpo_run(tmp_path / "cut", changes)
     same_runs(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_metric_that_is_no_number_ends_the_run_and_is_flagged(grpo_run, tmp_path, monkeypatch):
+    monkeypatch.setattr("grip_core.rl.grpo.reward", lambda config, scored: scored.answers.log_prob_R * float("nan"))
+    with pytest.raises(FloatingPointError, match="step 1: a metric is not finite"):
+        grpo_run(tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "collapse.json").read_text()) == {"step": 1, "cause": "nan"}
 
 
 def test_seeds_decide_every_number(grpo_run, warmup_scorer, llava, store, validation, tmp_path):
