@@ -16,7 +16,7 @@ from submitit.slurm.slurm import _make_sbatch_string
 from grip_core.errors import UserError
 from studies.folder import Study, StudyFolder, append_line, read_lines
 from studies.profile import Profile, sbatch_parameters
-from studies.slurm import queued, slurm_command
+from studies.slurm import Job, jobs_sent_from, slurm_command
 from studies.snapshot import environment
 from studies.trainable import load_trainable
 from studies.worker import Worker
@@ -106,20 +106,26 @@ def _start(folder: StudyFolder, study: Study, profile: Profile) -> str:
 def active(folder: StudyFolder) -> dict[str, str]:
     """The jobs of the study that run or wait, with their states; not the one that waits for all others' end."""
     rows = read_lines(folder.jobs)
-    slurm = [row["job"] for row in rows if row["cluster"] == "slurm" and not row["last"]]
     local = {row["job"]: "RUNNING" for row in rows if row["cluster"] == "local" and _alive(row["job"], folder)}
-    return {**(queued(slurm) if slurm else {}), **local}
+    last = {row["job"]: row["last"] for row in rows if row["cluster"] == "slurm"}  # the newest line of an id holds
+    there = [job for job in _in_slurm(folder) if job.state != "COMPLETING" and not last.get(job.id)]
+    return {**{job.name: job.state for job in there}, **local}
 
 
 def cancel(folder: StudyFolder) -> None:
     """Kill all workers at once; what they were at goes on from its last checkpoint when the study is resumed."""
-    rows = read_lines(folder.jobs)
-    slurm = [row["job"] for row in rows if row["cluster"] == "slurm"]
-    if slurm:
-        slurm_command("scancel", *slurm)
-    for row in rows:
+    # Those on their way out too: one that is being requeued would come back.
+    if ids := {job.id for job in _in_slurm(folder)}:
+        slurm_command("scancel", *sorted(ids))
+    for row in read_lines(folder.jobs):
         if row["cluster"] == "local" and _alive(row["job"], folder):
             os.killpg(int(row["job"]), signal.SIGKILL)  # with the workers that it has started
+
+
+def _in_slurm(folder: StudyFolder) -> list[Job]:
+    """The study's jobs that SLURM has not done with; it is not asked where none was ever sent to it."""
+    asked = any(row["cluster"] == "slurm" for row in read_lines(folder.jobs))
+    return jobs_sent_from(folder.logs) if asked else []
 
 
 def _alive(pid: str, folder: StudyFolder) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import dataclass
+from pathlib import Path
 
 from grip_core.errors import UserError
 
@@ -27,12 +29,25 @@ def slurm_command(*command: str, patience: float = PATIENCE) -> str:
         raise UserError(f"{' '.join(command)} failed: {error.stderr.strip()}") from None
 
 
-def queued(jobs: list[str]) -> dict[str, str]:
-    """Those jobs, or elements of those arrays, that wait or run, with their states; not those on their way out."""
-    # All of the user's, for a list with one id that SLURM has forgotten is refused whole.
-    lines = slurm_command("squeue", "--noheader", "--array", "--me", "--format=%F %i %T").splitlines()
-    found = (line.split() for line in lines)
-    return {name: state for job, name, state in found if job in jobs and state != "COMPLETING"}
+@dataclass(frozen=True)
+class Job:
+    """A job, or an element of an array, that SLURM has not done with."""
+
+    id: str
+    """Of an element, the array's."""
+    name: str
+    state: str
+
+
+def jobs_sent_from(scripts: Path) -> list[Job]:
+    """The user's jobs whose script lies in that folder, those on their way out included.
+
+    Ids do not tell: a controller that crashes forgets its last jobs, and gives their ids to the next that come.
+    """
+    lines = slurm_command("squeue", "--noheader", "--array", "--me", "--format=%F|%i|%T|%o").splitlines()
+    found = (line.split("|", maxsplit=3) for line in lines)
+    folder = scripts.resolve()
+    return [Job(id_, name, state) for id_, name, state, script in found if Path(script).parent.resolve() == folder]
 
 
 def fate(job: str) -> str:
