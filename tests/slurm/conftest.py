@@ -8,6 +8,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,8 +99,23 @@ class DevCluster:
         self._change("start", name)
 
     def kill_controller(self) -> None:
-        """Kill slurmctld. It forgets its last few seconds: jobs submitted then are lost, cancelled ones run again."""
+        """Kill slurmctld. Started again it knows what it had saved, which may be five seconds old or more.
+
+        Jobs submitted since then are lost; cancelled ones run again. `saved` makes sure of what it will know.
+        """
         self._change("kill", "slurmctld")
+
+    def saved(self) -> bytes:
+        """The controller's file of jobs, as soon as it holds all that the controller knows now."""
+        mark = uuid.uuid4().hex
+        job = self.submit("--hold", f"--comment={mark}", "--wrap=true")
+        wait_until(lambda: mark.encode() in self._jobs_on_disk())
+        self.run("scancel", job)
+        return self._jobs_on_disk()
+
+    def forget_since(self, saved: bytes) -> None:
+        """Make a killed controller begin from what `saved` gave, as if it had been killed before it saved again."""
+        self._job_state.write_bytes(saved)
 
     def stop_controller(self) -> None:
         """Stop slurmctld. It saves its state first."""
@@ -120,7 +136,25 @@ class DevCluster:
             for name in NODES:
                 self.start_node(name)
         self.run("scancel", "--user=root")
-        wait_until(lambda: not self.run("squeue", "-h"))
+        wait_until(lambda: not self.run("squeue", "-h") and not self.has_steps())
+        for name, state in self.node_states().items():
+            if state.startswith(("down", "drain")):  # as a job's second copy does it to its node
+                self.run("scontrol", "update", f"nodename={name}", "state=resume")
+        wait_until(lambda: self.node_states() == dict.fromkeys(NODES, "idle"))
+
+    def has_steps(self) -> bool:
+        """Whether anything of a job is left on a node, whatever the controller knows of it."""
+        return f"{self.root}/spool/" in Path("/proc/net/unix").read_text()  # every step listens at a socket there
+
+    @property
+    def _job_state(self) -> Path:
+        return self.root / "state" / "job_state"
+
+    def _jobs_on_disk(self) -> bytes:
+        try:
+            return self._job_state.read_bytes()
+        except FileNotFoundError:  # a new one is just being put in its place, or there was none yet
+            return b""
 
     def _change(self, action: str, *arguments: str) -> None:
         result = dev_cluster(action, "--root", self.root, *arguments)

@@ -18,7 +18,9 @@ from studies.jobs import active, cancel
 from studies.profile import Profile
 from studies.slurm import fate
 from studies.status import gather, share_in_trials
+from studies.workers import Card
 from tests.slurm.conftest import DevCluster, Postgres
+from tests.studies import tiny
 from tests.studies.conftest import ROOT
 from tests.studies.harness import Launched, launched, wait_until
 from tests.studies.test_training import TINY, check_equal
@@ -32,12 +34,18 @@ STEADY = {
     "params": {"grpo.beta": 0.4},  # seconds a step: 8 a trial
     "lease": {"beat": 0.5, "grace": 4.0},
 }
+LONG = {"params": {"grpo.beta": 1.2}, "budget": {"trials": 3}}  # 24 s a trial, one for every worker
+# One trial: two that train would take each other's processors.
+REAL = TINY | {"space": {"grpo.num_iterations": {"choices": [2]}}, "budget": {"trials": 1}}
+BOTH = pytest.mark.parametrize("storage", ["journal", "postgresql"], indirect=True)
+"""For what the storage has a part in: its speed, workers that take up what others left in it, what failures say."""
 
 
-@pytest.fixture(params=["journal", "postgresql"])
+@pytest.fixture
 def storage(request) -> str | None:
-    """Both kinds; the tests are the same."""
-    return None if request.param == "journal" else request.getfixturevalue("postgres").url()
+    """A journal unless a test asks for another kind."""
+    kind = getattr(request, "param", "journal")
+    return None if kind == "journal" else request.getfixturevalue("postgres").url()
 
 
 @pytest.fixture
@@ -60,6 +68,17 @@ def node_of(cluster: DevCluster, job: str) -> str:
     return cluster.run("squeue", "--noheader", "--format=%N", f"--jobs={job.removeprefix('slurm-')}").strip()
 
 
+def all_at_work(study: Launched) -> list[Card]:
+    """Every worker, once each has a trial."""
+
+    def found() -> list[Card]:
+        cards = [card for card in study.cards() if card.trial is not None]
+        return cards if len(cards) == PROFILE.workers else []
+
+    return wait_until(found, 60, "every worker has a trial")
+
+
+@BOTH
 def test_a_heavy_tailed_study_keeps_its_workers_busy(start, capsys):
     """24 trials, of 1.5 to some 15 s; with a barrier after every four, most workers would wait for the longest."""
     lengths = 1.5 * (1 - (np.arange(24) + 0.5) / 24) ** -0.6
@@ -83,10 +102,10 @@ def test_a_heavy_tailed_study_keeps_its_workers_busy(start, capsys):
     share = share_in_trials(study.cards())
     with capsys.disabled():
         print(f"\nshare of worker time in trials: {share:.3f}; with a barrier after every four: {barrier:.3f}")
-    assert share >= 0.95
-    assert barrier < share
+    assert share >= 0.9 > barrier  # 0.97 to 0.99 where nothing else wants the processors
 
 
+@BOTH
 def test_a_killed_worker(start):
     study = start()
     card = study.busy(steps=5)
@@ -143,7 +162,7 @@ def test_a_node_that_is_set_down(start, cluster):
 
 
 def test_pre_emption_by_a_higher_partition(start, cluster):
-    study = start()
+    study = start(**LONG)  # SLURM may take some seconds before it acts
     card = study.busy(steps=3)
     node = node_of(cluster, card.job)
     urgent = cluster.submit("-p", "urgent", "-w", node, "-c", "8", "--wrap", "sleep 3")
@@ -155,9 +174,13 @@ def test_pre_emption_by_a_higher_partition(start, cluster):
 
 
 def test_a_time_limit(start):
-    """One trial, longer than a job may be: it goes on in the same job, requeued, at its step."""
-    profile = PROFILE.model_copy(update={"workers": 1, "minutes": 1, "signal_seconds": 50})
-    study = start(profile, params={"grpo.beta": 2.0}, budget={"trials": 1})
+    """One trial, longer than a job may be: it goes on in the same job, requeued, at its step.
+
+    SLURM looks at time limits every 30 s, and warns up to 30 s before it was asked to: here 10 to 40 s after the start.
+    Sooner, and the worker might not listen yet; later, and the trial, of 44 s, might have ended.
+    """
+    profile = PROFILE.model_copy(update={"workers": 1, "minutes": 1, "signal_seconds": 20})
+    study = start(profile, params={"grpo.beta": 2.2}, budget={"trials": 1})
     study.wait(240)
     study.check()
     cards = study.cards()
@@ -166,6 +189,7 @@ def test_a_time_limit(start):
     assert study.lease(0).losses == 0
 
 
+@BOTH
 def test_the_whole_array_cancelled_and_resumed(start, cluster):
     study = start()
     study.busy(steps=3)
@@ -191,31 +215,60 @@ def test_a_requeue_without_a_signal(start, cluster):
 
 
 def test_a_controller_that_is_killed_and_restarted(start, cluster):
-    study = start()
-    study.busy(steps=3)
+    """It had saved its jobs, which ran on meanwhile: no trial notices."""
+    study = start(**LONG)
+    all_at_work(study)
+    cluster.saved()
     cluster.kill_controller()
     status = gather(study.folder)  # says so instead of hanging
     assert isinstance(status.jobs, str)
     cluster.start_controller()
     study.wait(240)
     study.check()
+    assert [study.lease(trial.number).attempt for trial in study.trials()] == [1, 1, 1]
 
 
-@pytest.mark.parametrize("storage", ["journal"], indirect=True)
-def test_real_training_that_is_pre_empted(start, cluster, tmp_path):
-    study = start(**TINY)
+def test_a_controller_that_has_forgotten_the_jobs(start, cluster):
+    """It was killed before it saved them, kills them as nobody's, and gives their ids to others; `resume` sends new."""
+    before = cluster.saved()
+    study = start(**LONG)
+    workers = all_at_work(study)
+    cluster.kill_controller()
+    cluster.forget_since(before)
+    cluster.start_controller()
+    # SLURM holds back a job whose id still runs on its node.
+    wait_until(lambda: not cluster.has_steps(), 60, "they are killed")
+    stranger = cluster.submit("--wrap=sleep 1000")
+    assert {card.job.split("_")[0] for card in workers} == {f"slurm-{stranger}"}
+    status = gather(study.folder)
+    assert status.jobs == {}
+    assert [trial.number for trial in status.running] == [0, 1, 2]
+    study.resume()
+    assert len(active(study.folder)) == PROFILE.workers
+    study.wait(240)
+    study.check()
+    assert [(lease.attempt, lease.losses) for lease in map(study.lease, range(3))] == [(2, 1)] * 3
+    cancel(study.folder)
+    assert cluster.run("squeue", "--noheader", "--format=%T", f"--jobs={stranger}").strip() == "RUNNING"
+
+
+def test_real_training_that_is_pre_empted(start, cluster, tmp_path, monkeypatch):
+    study = start(**REAL)
     card = study.busy(steps=6)
     cluster.submit("-p", "urgent", "-w", node_of(cluster, card.job), "-c", "8", "--wrap", "sleep 3")
     study.wait(300)
     lease = study.lease(card.trial)
     assert (lease.attempt, lease.losses) == (2, 0)
+    monkeypatch.setattr(tiny, "STEP_SECONDS", 0.0)  # nobody disturbs what it is compared with
     check_equal(study, tmp_path / "whole")
 
 
-@pytest.mark.parametrize("restarts", ["0", "1"])
+@pytest.mark.parametrize(
+    ("restarts", "storage"), [("0", "journal"), ("1", "journal"), ("1", "postgresql")], indirect=["storage"]
+)
 def test_two_copies_of_one_job(start, restarts):
     """Of the same start they share the work; a later start takes over, and the one before sees it and ends."""
-    study = start()
+    study = start(**LONG) if restarts == "1" else start()  # the copy must come while the trial still runs
     card = study.busy(steps=3)
     array, task = card.job.removeprefix("slurm-").split("_")
     variables = {**os.environ, "SLURM_ARRAY_JOB_ID": array, "SLURM_ARRAY_TASK_ID": task}
@@ -229,6 +282,7 @@ def test_two_copies_of_one_job(start, restarts):
     assert ("started its job again elsewhere" in Path(card.log).read_text()) == (restarts == "1")
 
 
+@BOTH
 def test_a_loss_that_is_not_a_number(start):
     space = {"grpo.epsilon": {"choices": [0.2, 0.5]}, "grpo.learning_rate": {"choices": [0.1, 0.2]}}
     study = start(space=space, sampler={"name": "grid"}, params={"grpo.beta": 0.05}, budget={"trials": 4})
@@ -259,16 +313,14 @@ def test_a_database_that_restarts(start, postgres: Postgres):
 
 
 @pytest.mark.parametrize("kind", ["walks", "training"])
-def test_a_full_run_folder(start, tmp_path, storage, kind):
+def test_a_full_run_folder(start, tmp_path, monkeypatch, kind):
     """Workers end with a clear error, trials wait, and all goes on once there is room."""
-    if kind == "training" and storage is not None:
-        pytest.skip("with one storage is enough")
     trials = tmp_path / "toy" / "trials"
     trials.mkdir(parents=True)
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(trials)], check=False).returncode:
         pytest.skip("file systems cannot be mounted here")
     try:
-        study = start(**TINY) if kind == "training" else start()
+        study = start(**REAL) if kind == "training" else start()
         study.busy(steps=3)
         fill = trials / "fill"
         subprocess.run(["dd", "if=/dev/zero", f"of={fill}"], stderr=subprocess.DEVNULL, check=False)
@@ -278,6 +330,7 @@ def test_a_full_run_folder(start, tmp_path, storage, kind):
         fill.unlink()
         study.resume()
         study.wait(240)
+        monkeypatch.setattr(tiny, "STEP_SECONDS", 0.0)  # nobody disturbs what it is compared with
         check_equal(study, tmp_path / "whole") if kind == "training" else study.check()
     finally:
         cancel(study.folder)
