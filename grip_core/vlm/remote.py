@@ -28,7 +28,8 @@ class RemoteError(RuntimeError):
 
 
 class RemoteVLM:
-    """What training asks of a VLM (AnsweringVLM), answered with the numbers of the VLM itself.
+    """What training asks of a VLM (AnsweringVLM), answered with the numbers of the VLM itself: on a CPU the same in
+    every bit, as long as the server has as many threads as this process would have.
 
     A context's tensors are sent once; the server keeps them as long as the context lives here. Every call raises
     ServerLost once the server has gone or has not answered for `patience` seconds, RemoteError if it could not answer
