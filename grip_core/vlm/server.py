@@ -43,16 +43,19 @@ Contexts = dict[int, Context]
 def host(open_vlm: Callable[[], FrozenVLM], path: Path, owner: int) -> None:
     """Be the server: listen at `path`, open the VLM, answer.
 
-    Ends the process with code 0 on SIGTERM or once `owner` is no longer its parent, with code 2 and one line on a
-    UserError. Clients may connect while the VLM is being opened.
+    Ends the process with code 0 on SIGTERM, after the last client has gone, or once `owner` is no longer its parent;
+    with code 2 and one line on a UserError. Clients may connect while the VLM is being opened.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    # A scheduler signals all processes of a job. The runs then go on to their next checkpoint, and need their answers.
+    told: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     try:
         with listening(path) as listener:
             vlm = open_vlm()
             logger.info("ready at %s, process %d", path, os.getpid())
-            serve(vlm, listener, lambda: os.getppid() == owner)
+            serve(vlm, listener, lambda clients: os.getppid() == owner and not (told and clients == 0))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -88,11 +91,13 @@ class Request:
     answer: Future[Message] = field(default_factory=Future)
 
 
-def serve(vlm: FrozenVLM, listener: socket.socket, wanted: Callable[[], bool]) -> None:
-    """Answer requests as long as the server is wanted."""
+def serve(vlm: FrozenVLM, listener: socket.socket, wanted: Callable[[int], bool]) -> None:
+    """Answer requests as long as the server is wanted with so many clients."""
     requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
-    threading.Thread(target=_accept, args=(listener, requests, vlm.device), name="accept", daemon=True).start()
-    while wanted():
+    clients: set[socket.socket] = set()
+    arguments = (listener, clients, requests, vlm.device)
+    threading.Thread(target=_accept, args=arguments, name="accept", daemon=True).start()
+    while wanted(len(clients)):
         try:
             request = requests.get(timeout=POLL)
         except queue.Empty:
@@ -100,13 +105,25 @@ def serve(vlm: FrozenVLM, listener: socket.socket, wanted: Callable[[], bool]) -
         request.answer.set_result(_guarded(vlm, request))
 
 
-def _accept(listener: socket.socket, requests: queue.SimpleQueue[Request], device: torch.device) -> None:
+def _accept(
+    listener: socket.socket,
+    clients: set[socket.socket],
+    requests: queue.SimpleQueue[Request],
+    device: torch.device,
+) -> None:
     while True:
         connection, _ = listener.accept()
-        threading.Thread(target=_converse, args=(connection, requests, device), name="client", daemon=True).start()
+        clients.add(connection)
+        arguments = (connection, clients, requests, device)
+        threading.Thread(target=_converse, args=arguments, name="client", daemon=True).start()
 
 
-def _converse(connection: socket.socket, requests: queue.SimpleQueue[Request], device: torch.device) -> None:
+def _converse(
+    connection: socket.socket,
+    clients: set[socket.socket],
+    requests: queue.SimpleQueue[Request],
+    device: torch.device,
+) -> None:
     """Pass one client's requests on, until it closes; what it has sent is forgotten with it."""
     contexts: Contexts = {}
     with connection:
@@ -119,6 +136,8 @@ def _converse(connection: socket.socket, requests: queue.SimpleQueue[Request], d
             return
         except (OSError, ValueError, LookupError) as error:
             logger.warning("a client is dropped: %s", error)
+        finally:
+            clients.discard(connection)
 
 
 def _guarded(vlm: FrozenVLM, request: Request) -> Message:

@@ -80,8 +80,8 @@ def all_at_work(study: Launched) -> list[Card]:
 
 @BOTH
 def test_a_heavy_tailed_study_keeps_its_workers_busy(start, capsys):
-    """24 trials, of 1.5 to some 15 s; with a barrier after every four, most workers would wait for the longest."""
-    lengths = 1.5 * (1 - (np.arange(24) + 0.5) / 24) ** -0.6
+    """24 trials, of 2.5 to some 25 s; with a barrier after every four, most workers would wait for the longest."""
+    lengths = 2.5 * (1 - (np.arange(24) + 0.5) / 24) ** -0.6
     choices = [round(float(length) / 10, 4) for length in lengths]
     study = start(
         PROFILE.model_copy(update={"workers": 4}),
@@ -102,7 +102,7 @@ def test_a_heavy_tailed_study_keeps_its_workers_busy(start, capsys):
     share = share_in_trials(study.cards())
     with capsys.disabled():
         print(f"\nshare of worker time in trials: {share:.3f}; with a barrier after every four: {barrier:.3f}")
-    assert share >= 0.9 > barrier  # 0.97 to 0.99 where nothing else wants the processors
+    assert share >= 0.95 > barrier
 
 
 @BOTH

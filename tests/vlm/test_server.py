@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from grip_core.vlm.context import Context, Selection, top_k
 from grip_core.vlm.frozen import VisualFeatures
 from grip_core.vlm.load import TEMPLATE_FILE
 from grip_core.vlm.remote import RemoteError, RemoteVLM
-from grip_core.vlm.server import listening, serve
+from grip_core.vlm.server import POLL, listening, serve
 from grip_core.vlm.wire import Message, send, tensors_of
 from tests.conftest import ANSWERS, QUESTIONS
 from tests.rl.conftest import BUDGETS, make_grpo, make_scorer, make_store
@@ -51,7 +52,7 @@ def serving(vlm, path: Path) -> Iterator[None]:
     """A server in a thread of this process."""
     ended = threading.Event()
     with listening(path) as listener:
-        thread = threading.Thread(target=serve, args=(vlm, listener, lambda: not ended.is_set()))
+        thread = threading.Thread(target=serve, args=(vlm, listener, lambda clients: not ended.is_set()))
         thread.start()
         try:
             yield
@@ -246,7 +247,7 @@ def test_a_lost_device_ends_the_server(llava, path):
     with listening(path) as listener, ThreadPoolExecutor(1) as pool:
         asked = pool.submit(lambda: RemoteVLM(path, patience=1.0).answer_scores(llava.context()))
         with pytest.raises(torch.AcceleratorError):
-            serve(Stub(llava, fail), listener, lambda: True)
+            serve(Stub(llava, fail), listener, lambda clients: True)
         with pytest.raises(ServerLost):
             asked.result()
 
@@ -351,9 +352,11 @@ def train_to(folder: Path, vlm, store) -> None:
 
 @pytest.mark.slow
 def test_a_run_that_shares_a_vlm_has_the_numbers_of_one_alone(llava, model, path, tmp_path):
-    """While another keeps the server busy, which is killed in the end."""
+    """While another keeps the server busy, which is killed in the end. Both VLMs have as many threads, for sums over
+    parts of a row round otherwise where there are more parts."""
     store = make_store(llava)
-    with subprocess.Popen(command(model, path)) as process:
+    variables = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    with subprocess.Popen(command(model, path), env=variables) as process:
         try:
             remote, busy = RemoteVLM(path), RemoteVLM(path)
             context = llava.context()
@@ -390,14 +393,23 @@ def keep_asking(remote: RemoteVLM, context: Context, found: list[object]) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["told", "orphaned"])
 def test_a_server_ends_and_leaves_no_socket(llava, model, path, how):
-    """On SIGTERM, and with the process that has started it."""
+    """On SIGTERM, once its clients have gone, and with the process that has started it."""
     starter = "import subprocess, sys; subprocess.run(sys.argv[1:])"
     started = command(model, path)
     with subprocess.Popen(started if how == "told" else [sys.executable, "-c", starter, *started]) as process:
-        remote = RemoteVLM(path)
-        process.send_signal(signal.SIGTERM if how == "told" else signal.SIGKILL)
-        assert process.wait(20) == (0 if how == "told" else -signal.SIGKILL)
-        keep_asking(remote, llava.context(), [])
+        remote, context = RemoteVLM(path), llava.context()
+        if how == "told":  # as a scheduler tells all processes of a job, whose runs then go on to a checkpoint
+            remote.answer_scores(context)
+            process.send_signal(signal.SIGUSR2)
+            process.send_signal(signal.SIGTERM)
+            time.sleep(1.5 * POLL)
+            same(remote.answer_scores(context), llava.vlm.answer_scores(context))
+            remote.close()
+            assert process.wait(20) == 0
+        else:
+            process.send_signal(signal.SIGKILL)
+            assert process.wait(20) == -signal.SIGKILL
+            keep_asking(remote, context, [])
     assert not path.exists()
 
 
