@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -36,8 +35,10 @@ ONE = Selection(torch.tensor([[0]]), torch.ones(1, 1, dtype=torch.bool), torch.t
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch):
+def _alike(monkeypatch):
+    """Servers that end soon, and have as many threads as this process: with more of them sums round otherwise."""
     monkeypatch.setattr(server, "POLL", 0.05)
+    monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
 
 
 @pytest.fixture
@@ -352,11 +353,9 @@ def train_to(folder: Path, vlm, store) -> None:
 
 @pytest.mark.slow
 def test_a_run_that_shares_a_vlm_has_the_numbers_of_one_alone(llava, model, path, tmp_path):
-    """While another keeps the server busy, which is killed in the end. Both VLMs have as many threads, for sums over
-    parts of a row round otherwise where there are more parts."""
+    """While another keeps the server busy, which is killed in the end."""
     store = make_store(llava)
-    variables = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    with subprocess.Popen(command(model, path), env=variables) as process:
+    with subprocess.Popen(command(model, path)) as process:
         try:
             remote, busy = RemoteVLM(path), RemoteVLM(path)
             context = llava.context()
