@@ -21,6 +21,8 @@ class Baseline(ABC):
     trained: ClassVar[bool] = False
     query_aware: ClassVar[bool] = False
     """Whether the question changes the selection."""
+    inside: ClassVar[bool] = False
+    """Prunes inside the language model, whose first layers read every token."""
 
     def __init__(self, vlm: FrozenVLM, seed: int) -> None:
         self.vlm = vlm

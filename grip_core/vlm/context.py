@@ -1,7 +1,8 @@
 """The two data structures every method speaks: a batch of prompts (`Context`) and what is kept of it (`Selection`).
 
 Shape legend: B prompts, R rows (a prompt may have several), G selections per prompt, N visual tokens, K kept tokens,
-L question tokens, T prompt tokens, A answer tokens, S assembled tokens, D hidden size, V vocabulary, P position axes.
+L question tokens, T prompt tokens, A answer tokens, S assembled tokens, D hidden size, E width of an encoder's head,
+V vocabulary, P position axes.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class Context:
     """Row and column of every visual token on its image's grid, int64."""
     encoder_attention_BN: torch.Tensor
     """Attention each token receives in the vision encoder: from the CLS token where there is one, else on average."""
+    encoder_key_BNE: torch.Tensor
+    """Attention key of each token in the encoder's layer that gives the attention, mean over heads."""
     question_BLD: torch.Tensor
     """Embeddings of the question's own tokens; the template is excluded."""
     question_mask_BL: torch.Tensor
@@ -63,18 +66,38 @@ class Context:
 
 
 @dataclass(frozen=True)
+class Cut:
+    """Visual tokens dropped inside the language model: only `kept_RK` go on into decoder layer `layer`, from 0.
+
+    As in a selection, the indices are into N, sorted, and pad at the right; all of them were still there before.
+    """
+
+    layer: int
+    kept_RK: torch.Tensor
+    mask_RK: torch.Tensor
+
+
+@dataclass(frozen=True)
 class Selection:
     """What is kept of a context: R rows of at most K visual tokens each.
 
     `kept_RK` holds indices into N, sorted in ascending order; where `mask_RK` is False the entry pads (at the right).
     `prompt_R` names the context's prompt of each row. Methods that merge tokens give their values in `merged_RKD`; each
-    then takes the position of the visual token in `kept_RK`.
+    then takes the position of the visual token in `kept_RK`. `cuts`, at ascending layers, drop more of them inside the
+    language model; text tokens are never dropped.
     """
 
     kept_RK: torch.Tensor
     mask_RK: torch.Tensor
     prompt_R: torch.Tensor
     merged_RKD: torch.Tensor | None = None
+    cuts: tuple[Cut, ...] = ()
+
+    @property
+    def final(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """`kept_RK` and `mask_RK` that the last decoder layer sees."""
+        last = self.cuts[-1] if self.cuts else self
+        return last.kept_RK, last.mask_RK
 
     @classmethod
     def of(cls, kept_BK: torch.Tensor, mask_BK: torch.Tensor | None = None, merged_BKD: torch.Tensor | None = None):

@@ -35,7 +35,12 @@ class Message:
 
 
 def tensors_of(item: Sent) -> dict[str, torch.Tensor]:
-    """The tensors of one of our data structures by their fields' names: what is None is left out, and a memo stays."""
+    """The tensors of one of our data structures by their fields' names: what is None is left out, and a memo stays.
+
+    Raises ValueError for a selection with cuts: they would be lost on the way.
+    """
+    if isinstance(item, Selection) and item.cuts:
+        raise ValueError("a selection with cuts inside the language model cannot be sent to a VLM's server")
     named = {one.name: getattr(item, one.name) for one in fields(item)}
     return {name: value for name, value in named.items() if isinstance(value, torch.Tensor)}
 
