@@ -76,6 +76,7 @@ def synthetic_context(visual_BND: torch.Tensor, **given: torch.Tensor) -> Contex
         "visual_mask_BN": torch.ones(batch, n, dtype=torch.bool),
         "grid_BN2": torch.stack([torch.zeros_like(columns), columns], dim=-1),
         "encoder_attention_BN": torch.zeros(batch, n),
+        "encoder_key_BNE": visual_BND,
         "question_BLD": torch.ones(batch, 1, width),
         "question_mask_BL": torch.ones(batch, 1, dtype=torch.bool),
         "input_ids_BT": torch.ones(batch, n + 2, dtype=torch.long),

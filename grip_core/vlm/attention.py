@@ -1,7 +1,8 @@
-"""Attention rows of a running model, for methods that rank tokens by them.
+"""Attention rows and keys of a running model, for methods that rank or compare tokens by them.
 
 The model keeps its fused attention; one extra product per recorded layer gives the wanted row after the rotary
 positions, so nothing of size T x T is ever kept. Works for every transformers model that calls its attention by name.
+The letter E is the width of a head.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ CHUNK = 1024  # queries whose weights are held at once for a mean over all of th
 
 @dataclass
 class Recorder:
-    """Collects one row of attention weights per call: of the first query, of the last, or the mean over queries.
+    """Collects per call the keys and one row of attention weights: of the first query, the last, or the mean over them.
 
     The mean is for encoders without padding: a query that sees no key at all would make it NaN.
     """
@@ -31,11 +32,14 @@ class Recorder:
     """Record the calls of this attention module alone."""
     rows_BT: dict[int, torch.Tensor] = field(default_factory=dict)
     """Call, in order -> weights averaged over heads, (B, T). Most models call once a layer."""
+    keys_BTE: dict[int, torch.Tensor] = field(default_factory=dict)
+    """Call, in order -> keys averaged over heads, (B, T, E), as the attention takes them: after rotary positions."""
 
     def record(self, module, query, key, mask, scaling) -> None:
         if self.only is not None and module is not self.only:
             return
         query = query.detach()
+        self.keys_BTE[len(self.keys_BTE)] = key.detach().float().mean(dim=1)
         key = key.detach().repeat_interleave(query.shape[1] // key.shape[1], dim=1)
         if self.query != "mean":
             place = slice(0, 1) if self.query == "first" else slice(query.shape[2] - 1, None)

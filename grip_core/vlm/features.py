@@ -1,7 +1,8 @@
 """The feature cache: what is frozen is computed once and read from memory-mapped files.
 
-A folder holds one split of one benchmark: `visual.npy` (images, N, D), `encoder_attention.npy` (images, N), `grid.npy`
-(N, 2), and `examples.parquet` with the questions and what the full model and the model without the image make of them.
+A folder holds one split of one benchmark: `visual.npy` (images, N, D), `encoder_attention.npy` (images, N) and
+`encoder_key.npy` (images, N, E) in float32, `grid.npy` (N, 2), and `examples.parquet` with the questions and what the
+full model and the model without the image make of them.
 `complete.json` is written last; a folder without it is computed anew.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,8 @@ class FeatureStore:
     """One memory-mapped array (images, N, D) a source."""
     encoder_attention: list[np.ndarray]
     """(images, N) a source."""
+    encoder_key: list[np.ndarray]
+    """(images, N, E) a source."""
     grid_N2: np.ndarray
 
     def __len__(self) -> int:
@@ -54,7 +57,7 @@ class FeatureStore:
     def subset(self, index: Sequence[int] | np.ndarray) -> FeatureStore:
         """The examples `index` names, over the same arrays."""
         table = self.table.iloc[index].reset_index(drop=True)
-        return FeatureStore(table, self.visual, self.encoder_attention, self.grid_N2)
+        return replace(self, table=table)
 
     def context(self, vlm: AnsweringVLM, index: Sequence[int] | np.ndarray) -> Context:
         """Prompts for the examples `index` names (positions in the table)."""
@@ -62,6 +65,7 @@ class FeatureStore:
         place = list(zip(table["source"].to_numpy()[rows], table["image_row"].to_numpy()[rows], strict=True))
         visual = np.stack([self.visual[source][row] for source, row in place])
         attention = np.stack([self.encoder_attention[source][row] for source, row in place])
+        key = np.stack([self.encoder_key[source][row] for source, row in place])
         batch, n, _ = visual.shape
         device = vlm.device
         features = VisualFeatures(
@@ -69,6 +73,7 @@ class FeatureStore:
             torch.ones(batch, n, dtype=torch.bool, device=device),
             torch.from_numpy(self.grid_N2).to(device).expand(batch, -1, -1),
             torch.from_numpy(attention).to(device),
+            torch.from_numpy(key).to(device),
         )
         questions, answers = table["question"].to_numpy()[rows], table["answer"].to_numpy()[rows]
         return vlm.context(features, list(questions), list(answers))
@@ -76,7 +81,7 @@ class FeatureStore:
 
 def load_store(root: Path, benchmarks: Sequence[str], split: str) -> FeatureStore:
     """One store over the folders `root`/<benchmark>/`split`. Raises UserError if one is missing or incomplete."""
-    tables, visual, attention = [], [], []
+    tables, visual, attention, key = [], [], [], []
     for source, benchmark in enumerate(benchmarks):
         folder = root / benchmark / split
         if not (folder / COMPLETE).exists():
@@ -84,8 +89,9 @@ def load_store(root: Path, benchmarks: Sequence[str], split: str) -> FeatureStor
         tables.append(pd.read_parquet(folder / "examples.parquet").assign(source=source))
         visual.append(np.load(folder / "visual.npy", mmap_mode="r"))
         attention.append(np.load(folder / "encoder_attention.npy", mmap_mode="r"))
+        key.append(np.load(folder / "encoder_key.npy", mmap_mode="r"))
         grid = np.load(folder / "grid.npy")
-    return FeatureStore(pd.concat(tables, ignore_index=True), visual, attention, grid)
+    return FeatureStore(pd.concat(tables, ignore_index=True), visual, attention, key, grid)
 
 
 def cache_features(
@@ -108,19 +114,22 @@ def cache_features(
     with (
         atomic_file(folder / "visual.npy") as visual_file,
         atomic_file(folder / "encoder_attention.npy") as attention_file,
+        atomic_file(folder / "encoder_key.npy") as key_file,
     ):
-        visual_parts, attention_parts = [], []
+        visual_parts, attention_parts, key_parts = [], [], []
         image_ids = sorted(by_image)
         for start in tqdm(range(0, len(image_ids), batch_size), desc=f"features {folder.parent.name} {folder.name}"):
             batch = image_ids[start : start + batch_size]
             features = vlm.visual_features([split.image(i) for i in batch])
             visual_parts.append(features.visual_BND.float().cpu().numpy())
             attention_parts.append(features.encoder_attention_BN.float().cpu().numpy())
+            key_parts.append(features.encoder_key_BNE.float().cpu().numpy())
             asked = [(place, example) for place, i in enumerate(batch) for example in by_image[i][:questions_per_image]]
             for chunk in range(0, len(asked), batch_size):
                 rows += _answers(vlm, features, asked[chunk : chunk + batch_size], start)
         np.lib.format.write_array(visual_file, np.concatenate(visual_parts), version=(1, 0))
         np.lib.format.write_array(attention_file, np.concatenate(attention_parts), version=(1, 0))
+        np.lib.format.write_array(key_file, np.concatenate(key_parts), version=(1, 0))
     with atomic_file(folder / "grid.npy") as file:
         np.lib.format.write_array(file, features.grid_BN2[0].cpu().numpy(), version=(1, 0))
     with atomic_file(folder / "examples.parquet") as file:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -31,11 +31,10 @@ class VisualFeatures:
     visual_mask_BN: torch.Tensor
     grid_BN2: torch.Tensor
     encoder_attention_BN: torch.Tensor
+    encoder_key_BNE: torch.Tensor
 
     def rows(self, index: torch.Tensor) -> VisualFeatures:
-        return VisualFeatures(
-            self.visual_BND[index], self.visual_mask_BN[index], self.grid_BN2[index], self.encoder_attention_BN[index]
-        )
+        return VisualFeatures(**{item.name: getattr(self, item.name)[index] for item in fields(self)})
 
 
 @dataclass(frozen=True)
@@ -131,6 +130,7 @@ class FrozenVLM(ABC):
             visual_mask_BN=features.visual_mask_BN,
             grid_BN2=features.grid_BN2,
             encoder_attention_BN=features.encoder_attention_BN.float(),
+            encoder_key_BNE=features.encoder_key_BNE.float(),
             question_BLD=self.embed(question).float(),
             question_mask_BL=question_mask.to(device),
             input_ids_BT=input_ids,

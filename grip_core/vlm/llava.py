@@ -24,7 +24,7 @@ class LlavaVLM(FrozenVLM):
 
     @torch.no_grad()
     def visual_features(self, images: Sequence[np.ndarray]) -> VisualFeatures:
-        """Projected tokens, and the CLS token's attention in the layer whose output is projected."""
+        """Projected tokens; the CLS token's attention and the keys in the layer whose output is projected."""
         pixels = self.processor.image_processor(images=list(images), return_tensors="pt")["pixel_values"]
         tower = self.model.model.vision_tower
         with record_attention(tower, "first") as recorder:
@@ -35,12 +35,13 @@ class LlavaVLM(FrozenVLM):
         side = int(n**0.5)
         grid = torch.cartesian_prod(torch.arange(side), torch.arange(side)).to(visual_BND.device)
         # hidden_states[-1] is the output of the last layer; counted from the front, hidden_states[0] is the embeddings.
-        attention_BT = recorder.rows_BT[layer % len(recorder.rows_BT) if layer < 0 else layer - 1]
+        call = layer % len(recorder.rows_BT) if layer < 0 else layer - 1
         return VisualFeatures(
             visual_BND,
             torch.ones(batch, n, dtype=torch.bool, device=visual_BND.device),
             grid.expand(batch, -1, -1),
-            attention_BT[:, -n:],
+            recorder.rows_BT[call][:, -n:],
+            recorder.keys_BTE[call][:, -n:],
         )
 
     def prompt_positions(self, input_ids_BT, attention_mask_BT, features) -> torch.Tensor:

@@ -26,11 +26,12 @@ class Qwen25VLM(FrozenVLM):
 
     @torch.no_grad()
     def visual_features(self, images: Sequence[np.ndarray]) -> VisualFeatures:
-        """Merged tokens, padded at the right to the largest image, and the attention that each receives.
+        """Merged tokens, padded at the right to the largest image; the attention that each receives, and its key.
 
         The encoder has no CLS token. A token's attention is what its patches receive in the last block that attends
         over the whole image (the others see a window), mean over queries and heads, summed over the patches: over an
-        image it sums to 1.
+        image it sums to 1. Its key is the mean over the patches in the same block, after the rotary positions, which
+        are all that the attention is given: unlike CLIP's, it also says where the token lies.
         """
         inputs = self.processor.image_processor(images=list(images), return_tensors="pt").to(self.model.device)
         patches_B3 = inputs["image_grid_thw"]
@@ -44,9 +45,12 @@ class Qwen25VLM(FrozenVLM):
         window_index, _ = get_vision_window_index(
             patches_B3, tower.spatial_merge_size, tower.window_size, tower.patch_size
         )
-        by_window = torch.cat(list(recorder.rows_BT.values()), dim=1).view(-1, tower.spatial_merge_unit).sum(1)
-        attention = torch.empty_like(by_window)
-        attention[window_index.to(attention.device)] = by_window
+        original = window_index.to(self.model.device).argsort()
+        attention = (
+            torch.cat(list(recorder.rows_BT.values()), dim=1).view(-1, tower.spatial_merge_unit).sum(1)[original]
+        )
+        keys = torch.cat(list(recorder.keys_BTE.values()), dim=1)[0].unflatten(0, (-1, tower.spatial_merge_unit))
+        key = keys.mean(1)[original]
         grid = [
             torch.cartesian_prod(torch.arange(height), torch.arange(width)).view(-1, 2)
             for _, height, width in (patches_B3 // patches_B3.new_tensor([1, *[tower.spatial_merge_size] * 2])).tolist()
@@ -57,6 +61,7 @@ class Qwen25VLM(FrozenVLM):
             torch.arange(max(sizes), device=device) < torch.tensor(sizes, device=device)[:, None],
             pad_sequence(grid, batch_first=True).to(device),
             pad_sequence(list(attention.split(sizes)), batch_first=True),
+            pad_sequence(list(key.split(sizes)), batch_first=True),
         )
 
     def prompt_positions(self, input_ids_BT, attention_mask_BT, features) -> torch.Tensor:

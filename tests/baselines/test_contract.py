@@ -37,6 +37,7 @@ def padded(context: Context, extra: int) -> Context:
         visual_mask_BN=F.pad(context.visual_mask_BN, (0, extra)),
         grid_BN2=F.pad(context.grid_BN2, (0, 0, 0, extra), value=99),
         encoder_attention_BN=F.pad(context.encoder_attention_BN, (0, extra), value=50.0),
+        encoder_key_BNE=F.pad(context.encoder_key_BNE, (0, 0, 0, extra), value=50.0),
         visual_slot_BN=F.pad(context.visual_slot_BN + extra, (0, extra)),
         question_BLD=F.pad(context.question_BLD, (0, 0, 0, extra), value=50.0),
         question_mask_BL=F.pad(context.question_mask_BL, (0, extra)),
@@ -130,6 +131,7 @@ def test_the_order_of_the_tokens_is_irrelevant(family, name):
         context,
         visual_BND=context.visual_BND[:, order],
         encoder_attention_BN=context.encoder_attention_BN[:, order],
+        encoder_key_BNE=context.encoder_key_BNE[:, order],
         grid_BN2=context.grid_BN2[:, order],
     )
     method = create(name, family.vlm, seed=0)

@@ -15,12 +15,13 @@ EXAMPLES = {"one": 5, "two": 3}
 def store(llava) -> FeatureStore:
     """Five questions about three images, and three about three others."""
     random = np.random.RandomState(0)
-    tables, visual, attention = [], [], []
+    tables, visual, attention, key = [], [], [], []
     for source, (name, count) in enumerate(EXAMPLES.items()):
         images = [random.randint(256, size=(144, 144, 3)).astype(np.uint8) for _ in range(3)]
         features = llava.vlm.visual_features(images)
         visual.append(features.visual_BND.numpy())
         attention.append(features.encoder_attention_BN.numpy())
+        key.append(features.encoder_key_BNE.numpy())
         questions = [["what color ?", "red"], ["is there a red circle in row 2 ?", "yes"]]
         tables.append(
             pd.DataFrame(
@@ -37,4 +38,4 @@ def store(llava) -> FeatureStore:
                 }
             )
         )
-    return FeatureStore(pd.concat(tables, ignore_index=True), visual, attention, features.grid_BN2[0].numpy())
+    return FeatureStore(pd.concat(tables, ignore_index=True), visual, attention, key, features.grid_BN2[0].numpy())

@@ -75,6 +75,7 @@ def make_store(llava) -> FeatureStore:
         table,
         [features.visual_BND.numpy()],
         [features.encoder_attention_BN.numpy()],
+        [features.encoder_key_BNE.numpy()],
         features.grid_BN2[0].numpy(),
     )
 
@@ -93,6 +94,7 @@ def make_grpo(**changes) -> GrpoConfig:
         "prompts_per_step": 4,
         "group_size": 3,
         "num_iterations": 1,
+        "start": "warmup",
         "distribution": "plackett_luce",
         "budget_penalty": 1.0,
         "learning_rate": 0.01,

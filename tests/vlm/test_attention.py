@@ -51,6 +51,19 @@ def test_cls_row_of_a_clip_tower(llava):
 
 
 @torch.no_grad()
+def test_keys_of_a_clip_tower_are_its_key_projection(llava):
+    """Of the last layer, without the CLS token, mean over its heads of equal width."""
+    tower = llava.vlm.model.model.vision_tower
+    seen = []
+    projections = [module for name, module in tower.named_modules() if name.endswith("k_proj")]
+    handle = projections[-1].register_forward_hook(lambda module, args, output: seen.append(output))
+    context = llava.context()
+    handle.remove()
+    heads = tower.config.num_attention_heads
+    close(context.encoder_key_BNE, seen[0][:, 1:].unflatten(-1, (heads, -1)).mean(2))
+
+
+@torch.no_grad()
 def test_mean_received_in_the_last_full_block_of_qwen(qwen):
     """Only block 1 of 3 attends over the whole image. Its weights, image by image, from its own projections."""
     tower = qwen.vlm.model.model.visual
@@ -67,6 +80,7 @@ def test_mean_received_in_the_last_full_block_of_qwen(qwen):
     order = [0, 1, 3, 4, 2, 5, 6, 7, 9, 10, 8, 11, 12, 13, 14]
     close(context.encoder_attention_BN[0, order], by_window)
     close(context.encoder_attention_BN.sum(1), torch.ones(1))
+    close(context.encoder_key_BNE[0, order], key.mean(1).view(15, 4, 16).mean(1))
 
 
 @torch.no_grad()

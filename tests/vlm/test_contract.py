@@ -117,6 +117,7 @@ def test_a_batch_is_its_single_prompts(family, positions):
         close(attention[[row], :, :n], family.vlm.answer_attention(single))
         close(context.visual_BND[[row], :n], single.visual_BND)
         close(context.encoder_attention_BN[[row], :n], single.encoder_attention_BN)
+        close(context.encoder_key_BNE[[row], :n], single.encoder_key_BNE)
         assert not attention[row, :, n:].any()
 
 

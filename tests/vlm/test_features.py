@@ -46,6 +46,7 @@ def test_rows_are_what_the_vlm_gives_for_their_own_image(llava, split, tmp_path)
     fresh = llava.vlm.encode([split.image(row["image_id"])], [row["question"]], [row["answer"]])
     torch.testing.assert_close(cached.visual_BND, fresh.visual_BND, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(cached.encoder_attention_BN, fresh.encoder_attention_BN, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(cached.encoder_key_BNE, fresh.encoder_key_BNE, rtol=1e-4, atol=1e-5)
     assert torch.equal(cached.grid_BN2, fresh.grid_BN2)
     assert row["full_log_prob"] == pytest.approx(llava.vlm.answer_scores(fresh).log_prob_R.item(), abs=1e-4)
 
