@@ -272,6 +272,8 @@ class GrpoConfig(Section):
     """mu: updates per rollout."""
     distribution: Literal["plackett_luce", "conditional_bernoulli", "bernoulli"]
     """What selections are drawn from; grip_core/policy/distribution.py."""
+    start: Literal["warmup", "untrained"]
+    """The scorer that training begins with, and that the KL anchors to."""
     budget_penalty: NonNegative
     """bernoulli: reward lost per token kept beyond or below the budget, as a share of the budget."""
     learning_rate: Rate

@@ -14,7 +14,7 @@ from pipeline.training import load_inputs
 def main(params: Params, seed: int) -> None:
     """Run the stage for one seed."""
     inputs = load_inputs(params)
-    task = open_task(inputs, WARMUP)
+    task = open_task(inputs, WARMUP, params.grpo.start, seed)
     config = run_config(params.grpo, params.budgets, seed, WARMUP, inputs.fingerprint)
     train(params.grpo, params.budgets, seed, task, inputs.validation, RunFolder(train_run(seed), config))
 

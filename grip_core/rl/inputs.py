@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
-from grip_core.config import BudgetConfig, GrpoConfig
+from grip_core.config import BudgetConfig, GrpoConfig, ScorerConfig
 from grip_core.errors import UserError
 from grip_core.policy.budgets import headline_budgets
 from grip_core.policy.scorer import Scorer
 from grip_core.rl.train import Task
 from grip_core.rl.validation import Validation, validation_subset
+from grip_core.rl.warmup import build_scorer
 from grip_core.runs import code_fingerprint, hash_files
 from grip_core.vlm.features import COMPLETE, FeatureStore, load_store
 from grip_core.vlm.protocol import AnsweringVLM
@@ -58,9 +59,17 @@ def load_scorer(run: Path) -> Scorer:
     return Scorer.from_pretrained(run / "scorer")
 
 
-def open_task(inputs: Inputs, warmup: Path) -> Task:
-    """Training from the finished warm-up in that folder on. Raises UserError if there is none."""
-    return Task(inputs.vlm, inputs.train, load_scorer(warmup))
+def open_task(inputs: Inputs, warmup: Path, start: Literal["warmup", "untrained"], seed: int) -> Task:
+    """Training from the finished warm-up in that folder on, or from an untrained scorer of the same shape.
+
+    `seed` decides the weights of the untrained one. Raises UserError if there is no finished warm-up.
+    """
+    scorer = load_scorer(warmup)
+    if start == "untrained":
+        shape = scorer.config
+        config = ScorerConfig(width=shape.width, layers=shape.layers, heads=shape.heads)
+        scorer = build_scorer(config, shape.input_width, seed).eval()
+    return Task(inputs.vlm, inputs.train, scorer)
 
 
 def run_config(
