@@ -11,7 +11,7 @@ from grip_core.config import BudgetConfig, GrpoConfig, ScorerConfig
 from grip_core.errors import UserError
 from grip_core.policy.budgets import headline_budgets
 from grip_core.policy.scorer import Scorer
-from grip_core.rl.train import Task
+from grip_core.rl.task import Task
 from grip_core.rl.validation import Validation, validation_subset
 from grip_core.rl.warmup import build_scorer
 from grip_core.runs import code_fingerprint, hash_files

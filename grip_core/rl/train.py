@@ -8,8 +8,6 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,35 +15,22 @@ from tqdm import tqdm
 from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOConfig
 
-from grip_core.config import BudgetConfig, FilterConfig, GrpoConfig
+from grip_core.config import BudgetConfig, GrpoConfig
 from grip_core.errors import UserError
 from grip_core.files import write_text
 from grip_core.policy.budgets import make_schedule
 from grip_core.policy.scorer import Scorer
 from grip_core.rl.checkpoints import newest, seal
 from grip_core.rl.collapse import CollapseDetector
+from grip_core.rl.fit import OnStep, Pause
 from grip_core.rl.grpo import Plan, SelectionTrainer
+from grip_core.rl.task import Task, carries_signal
 from grip_core.rl.validation import Validation
 from grip_core.rl.warmup import example_order
 from grip_core.runs import RunFolder
 from grip_core.seeds import torch_generator
-from grip_core.vlm.features import FeatureStore
-from grip_core.vlm.protocol import AnsweringVLM
 
 logger = logging.getLogger(__name__)
-
-OnStep = Callable[[int, dict[str, float]], None]
-Pause = Callable[[int], bool]
-"""Given a step that is done, whether to stop there for now."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a run trains for: the VLM's answers to the cached questions, from the warm-up on and anchored to it."""
-
-    vlm: AnsweringVLM
-    store: FeatureStore
-    warmup: Scorer
 
 
 def train(
@@ -130,17 +115,6 @@ def make_plan(config: GrpoConfig, seed: int, kept: np.ndarray) -> Plan:
         return kept[example_order(len(kept), rollouts * prompts, seed, purpose)].reshape(rollouts, prompts)
 
     return Plan(drawn("order"), drawn("reserve") if config.dead_groups == "resample" else None)
-
-
-def carries_signal(store: FeatureStore, config: FilterConfig) -> np.ndarray:
-    """Which examples may be trained on, bool (examples,)."""
-    table = store.table
-    kept = np.ones(len(table), dtype=bool)
-    if config.answered_without_image:
-        kept &= ~table["blind_correct"].to_numpy()
-    if config.failed_with_all_tokens:
-        kept &= table["full_correct"].to_numpy()
-    return kept
 
 
 def trl_arguments(config: GrpoConfig, budgets: BudgetConfig, seed: int, output: Path, cpu: bool) -> GRPOConfig:

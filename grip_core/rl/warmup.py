@@ -9,7 +9,6 @@ frozen as the VLM, so it is asked once for every question, beforehand.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from grip_core.config import ScorerConfig, WarmupConfig
 from grip_core.files import atomic_file
 from grip_core.policy.budgets import log_uniform
 from grip_core.policy.scorer import Scorer, ScorerConfiguration
+from grip_core.rl.fit import OnStep, Pace, fit
 from grip_core.rl.teachers import TEACHERS, sharpened
 from grip_core.rl.validation import Validation
 from grip_core.runs import RunFolder
@@ -29,6 +29,7 @@ from grip_core.vlm.frozen import FrozenVLM
 
 CHECKPOINT_EVERY = 200  # steps, some ten seconds
 TEACHER_BATCH = 64  # prompts
+MAX_GRAD_NORM = 1.0
 
 
 def build_scorer(config: ScorerConfig, input_width: int, seed: int) -> Scorer:
@@ -49,7 +50,7 @@ def warm_up(
     store: FeatureStore,
     validation: Validation,
     run: RunFolder,
-    on_step: Callable[[int, dict[str, float]], None] = lambda step, row: None,
+    on_step: OnStep = lambda step, row: None,
 ) -> Scorer:
     """Train `scorer` in place at budgets between `low` and `high`, both included, and save it in the run folder.
 
@@ -59,34 +60,28 @@ def warm_up(
         return Scorer.from_pretrained(run.scorer)
     optimizer = torch.optim.AdamW(scorer.parameters(), lr=config.learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
-    state = {"scorer": scorer, "optimizer": optimizer, "schedule": schedule}
-    start = _restore(run.checkpoints / "warmup.pt", state)
-    run.drop_metrics_after(start)
     target_EN = _targets(run.checkpoints / "targets.pt", config, vlm, store)
     order = example_order(len(store), config.steps * config.prompts_per_step, config.seed, "warm-up order")
-    began = time.perf_counter()
-    for step in tqdm(range(start + 1, config.steps + 1), initial=start, total=config.steps, desc="warm-up"):
+
+    def losses(step: int) -> dict[str, torch.Tensor]:
         index = order[(step - 1) * config.prompts_per_step : step * config.prompts_per_step]
         context = store.context(vlm, index)
         k_B = log_uniform(low, high, len(index), torch_generator(config.seed, "warm-up budget", step))
-        log_probs_BN = scorer(context, k_B).log_softmax(-1).masked_fill(~context.visual_mask_BN, 0.0)
-        loss = -(target_EN[index] * log_probs_BN).sum(1).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(scorer.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        row = {"step": step, "loss": loss.item()}
-        if step == config.steps:
-            row |= validation(scorer)
-        run.append_metrics(row)
-        on_step(step, row)
-        if step % CHECKPOINT_EVERY == 0:
-            _store(run.checkpoints / "warmup.pt", state, step)
-            run.set_status("running", step)
+        return {"cross_entropy": first_pick_cross_entropy(scorer(context, k_B), target_EN[index])}
+
+    began = time.perf_counter()
+    pace = Pace(config.steps, config.steps, CHECKPOINT_EVERY, MAX_GRAD_NORM)
+    fit("warm-up", scorer, schedule, losses, pace, validation, run, on_step)
     scorer.save_pretrained(run.scorer)
     run.finish(config.steps, {"warm-up": time.perf_counter() - began})
     return scorer
+
+
+def first_pick_cross_entropy(scores_BN: torch.Tensor, target_BN: torch.Tensor) -> torch.Tensor:
+    """Between a distribution over tokens and that of the policy's first pick, mean over prompts, nats."""
+    real_BN = scores_BN > float("-inf")
+    log_probs_BN = scores_BN.log_softmax(-1).masked_fill(~real_BN, 0.0)
+    return -(target_BN * log_probs_BN).sum(1).mean()
 
 
 def _targets(path: Path, config: WarmupConfig, vlm: FrozenVLM, store: FeatureStore) -> torch.Tensor:
@@ -108,17 +103,3 @@ def example_order(n_examples: int, count: int, seed: int, purpose: str) -> np.nd
     epochs = -(-count // n_examples)
     orders = [numpy_random(seed, purpose, epoch).permutation(n_examples) for epoch in range(epochs)]
     return np.concatenate(orders)[:count]
-
-
-def _store(path: Path, state: dict, step: int) -> None:
-    with atomic_file(path) as file:
-        torch.save({"step": step, **{name: item.state_dict() for name, item in state.items()}}, file)
-
-
-def _restore(path: Path, state: dict) -> int:
-    if not path.exists():
-        return 0
-    saved = torch.load(path, weights_only=True)
-    for name, item in state.items():
-        item.load_state_dict(saved[name])
-    return saved["step"]

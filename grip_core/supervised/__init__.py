@@ -1,0 +1,1 @@
+"""Supervised baselines: the scorer trained through a relaxation of the selection."""
