@@ -269,7 +269,7 @@ def _promotion_table(results: list[promotion.Retested], definition: Definition) 
     table = Table(
         "trial",
         f"{metric}, tuned on {len(definition.seeds)} seeds",
-        f"re-tested on {len(definition.promote.seeds)}",
+        f"re-tested on {len(promotion.promotion_of(definition).seeds)}",
         "settings",
     )
     for item in results:

@@ -19,12 +19,13 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from studies.definition import Settings
 from studies.failures import Failure, tell_failure
 from studies.folder import Study, StudyFolder
 from studies.lease import Identity, Lease, Watch, lease_lock, new_lease, read_lease, write_lease
 from studies.sampling import make_sampler
 from studies.slurm import fate
-from studies.space import Settings, suggest
+from studies.space import suggest
 from studies.workers import spent_gpu_hours
 
 RETRY_OF = "retry_of"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, Field, model_validator
@@ -12,6 +13,11 @@ from pydantic import AfterValidator, Field, model_validator
 from grip_core.config import Count, Rate, Section, Seed, Several, parse, read_yaml
 
 Value = bool | int | float | str
+Setting = Value | list[Value]
+Settings = dict[str, Setting]
+"""Values by their key in params.yaml, as "grpo.beta"."""
+ARM = "arm"
+"""What Optuna, tables and exports call the choice of an arm."""
 Positive = Annotated[float, Field(gt=0.0)]
 
 
@@ -159,10 +165,15 @@ class PromoteConfig(Section):
 
 
 class Definition(Section):
-    """A study. `space` maps keys of params.yaml to their values, `params` holds keys that differ in all trials."""
+    """A study of a `space`, which maps keys of params.yaml to their values, or of named `arms`, each a set of settings.
+
+    An arm is run once, to its end, in the order given; nothing is drawn, pruned or promoted. `params` holds keys that
+    differ from params.yaml in all trials; an arm's own settings go before them.
+    """
 
     name: Annotated[str, AfterValidator(_one_folder)]
-    space: Annotated[dict[str, Dimension], Field(min_length=1)]
+    space: dict[str, Dimension] = Field(default_factory=dict)
+    arms: dict[str, Settings] = Field(default_factory=dict)
     params: dict[str, Value] = Field(default_factory=dict)
     trainable: Annotated[str, AfterValidator(_class_path)] = "studies.training:Training"
     """What a trial runs; the contract is in studies/trainable.py."""
@@ -171,18 +182,39 @@ class Definition(Section):
     sampler: SamplerConfig
     pruner: PrunerConfig
     seeds: Annotated[list[Seed], *Several]
-    """Tuning seeds, the same for every configuration."""
+    """The same for every configuration: of a space tuning seeds, of arms those they are compared on."""
     compute: ComputeConfig
     budget: StudyBudget
-    promote: PromoteConfig
+    promote: PromoteConfig | None = None
     trials_per_job: Count | None = None
     """After how many trials a worker ends; its job ends with the last of its workers."""
     resources: ResourceConfig = ResourceConfig()
     failures: FailureConfig = FailureConfig()
     lease: LeaseConfig = LeaseConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _arms_need_no_search(cls, raw: Any) -> Any:
+        if not (isinstance(raw, dict) and isinstance(raw.get("arms"), dict) and raw["arms"]):
+            return raw
+        return {"sampler": {"name": "grid"}, "pruner": {"name": "none"}, "budget": {"trials": len(raw["arms"])}, **raw}
+
+    @model_validator(mode="after")
+    def _space_or_arms(self):
+        if bool(self.space) == bool(self.arms):
+            raise ValueError(f"exactly one of space and arms must be given, but got {'both' if self.arms else 'none'}")
+        if self.space and self.promote is None:
+            raise ValueError("promote is missing; a study of a space re-tests its best")
+        searched = [self.sampler.name != "grid", self.pruner.name != "none", self.promote is not None]
+        if self.arms and any(searched):
+            key = ("sampler", "pruner", "promote")[searched.index(True)]
+            raise ValueError(f"{key} is for a space: every arm is run, to its end; remove it")
+        return self
+
     @model_validator(mode="after")
     def _seeds_apart(self):
+        if self.promote is None:
+            return self
         shared = sorted(set(self.seeds) & set(self.promote.seeds))
         if shared:
             raise ValueError(
@@ -204,16 +236,25 @@ class Definition(Section):
 
     @model_validator(mode="after")
     def _grid_is_finite(self):
-        endless = [key for key, dimension in self.space.items() if dimension.choices is None]
+        endless = [key for key, dimension in self.searched.items() if dimension.choices is None]
         if self.sampler.name == "grid" and endless:
             raise ValueError(f"a grid needs choices for every key, but got a range for {', '.join(endless)}")
-        conditional = [key for key, dimension in self.space.items() if dimension.when]
+        conditional = [key for key, dimension in self.searched.items() if dimension.when]
         if self.sampler.name == "grid" and conditional:
             raise ValueError(f"a grid cannot be conditional, but got when for {', '.join(conditional)}; use tpe")
-        size = math.prod(len(dimension.extremes) for dimension in self.space.values())
+        size = math.prod(len(dimension.extremes) for dimension in self.searched.values())
         if self.sampler.name == "grid" and self.budget.trials > size:
             raise ValueError(f"budget.trials must be at most the grid's {size} points, but got {self.budget.trials}")
         return self
+
+    @property
+    def searched(self) -> dict[str, Dimension]:
+        """What a trial's parameters are in Optuna: the space, or which arm it is."""
+        return {ARM: Dimension(choices=list(self.arms))} if self.arms else self.space
+
+    def settings(self, drawn: Mapping[str, Any]) -> Settings:
+        """What a trial sets, from its parameters in Optuna."""
+        return dict(self.arms[drawn[ARM]] if self.arms else drawn)
 
     @property
     def directions(self) -> list[Literal["maximize", "minimize"]]:

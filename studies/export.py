@@ -51,7 +51,7 @@ def export(folder: StudyFolder, kind: str, target: Path | None = None) -> Path:
 def tidy(folder: StudyFolder, record: Study, trials: list[FrozenTrial]) -> pd.DataFrame:
     """Every number of every trial's last attempt, one a row."""
     rows = [row for trial in trials for row in _trial_rows(folder, record, trial)]
-    keys = sorted(record.definition.space)
+    keys = sorted(record.definition.searched)
     return pd.DataFrame(rows, columns=[*COLUMNS[:2], *keys, *COLUMNS[2:]])
 
 

@@ -15,17 +15,17 @@ from grip_core.config import Params
 from grip_core.errors import UserError
 from grip_core.files import write_text
 from studies.claims import trials_left
-from studies.definition import Definition, as_yaml
+from studies.definition import Definition, Settings, as_yaml
 from studies.folder import Study, StudyFolder
 from studies.jobs import active, submit
 from studies.profile import Profile
 from studies.provenance import at_launch
 from studies.sampling import grid_points, quiet_optuna
 from studies.snapshot import take_snapshot
-from studies.space import Settings, check_space
+from studies.space import check_space, own_keys
 from studies.storage import check_locking, load_study, open_storage
 from studies.trainable import load_trainable
-from studies.void import refusals, void_settings
+from studies.void import refusals, told, void_settings
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def launch(
     if refused := refusals(definition, findings):
         raise UserError(refused)
     for finding in findings:
-        print(f"warning: {definition.name}: space.{finding}", file=sys.stderr)
+        print(f"warning: {told(definition, finding)}", file=sys.stderr)
     load_trainable(definition.trainable).check_inputs(params)
     folder = StudyFolder((root / definition.name).absolute())
     folder.path.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def launch(
 def check(definition: Definition, params: Params) -> None:
     """Raise UserError for whatever makes a study impossible, wherever it is launched."""
     check_space(definition, params)
-    load_trainable(definition.trainable).check_keys([*definition.space, *definition.params])
+    load_trainable(definition.trainable).check_keys(own_keys(definition))
 
 
 def resume(folder: StudyFolder, profile: Profile | None = None, new_code: bool = False) -> Sent:

@@ -16,14 +16,15 @@ from studies.folder import StudyFolder
 from studies.jobs import arrays, sbatch_text
 from studies.launch import check, jobs_wanted
 from studies.profile import Profile
-from studies.show import render_arrays
+from studies.show import render_arrays, values
 from studies.space import GROUP_SHAPE, trial_params
 from studies.trainable import load_trainable
 from studies.void import refusals, void_settings
 
 
 def preview(console: Console, root: Path, definition: Definition, params: Params, profile: Profile) -> None:
-    """Print the space, what a trial gets, the arrays, what they can cost at most, and the first array's script.
+    """Print what is searched or compared, what a trial gets, the arrays, what they can cost at most, and the first
+    array's script.
 
     Raises UserError for whatever makes the study impossible; what is only missing so far is told.
     """
@@ -32,7 +33,7 @@ def preview(console: Console, root: Path, definition: Definition, params: Params
         load_trainable(definition.trainable).check_inputs(params)
     except UserError as error:
         console.print(f"not yet: {error}")
-    console.print(space_table(definition))
+    console.print(arms_table(definition) if definition.arms else space_table(definition))
     findings = void_settings(definition, params)
     if findings:
         console.print(void_table(findings))
@@ -42,9 +43,11 @@ def preview(console: Console, root: Path, definition: Definition, params: Params
     steps = sorted(step_counts(definition, params))
     console.print(
         f"{budget.trials} trials of {len(definition.seeds)} seeds, each {compute.selections:,} scored selections in "
-        f"{compute.rungs} rungs: {steps[0]} to {steps[-1]} optimizer steps\n"
-        f"then the best {definition.promote.best} on {len(definition.promote.seeds)} fresh seeds, by `promote`"
+        f"{compute.rungs} rungs: {steps[0]} to {steps[-1]} optimizer steps"
     )
+    if definition.promote is not None:
+        seeds = len(definition.promote.seeds)
+        console.print(f"then the best {definition.promote.best} on {seeds} fresh seeds, by `promote`")
     jobs = jobs_wanted(definition, profile, budget.trials)
     console.print(render_arrays(jobs, profile))
     console.print(cost(definition, profile, jobs))
@@ -58,6 +61,8 @@ def preview(console: Console, root: Path, definition: Definition, params: Params
 
 def step_counts(definition: Definition, params: Params) -> set[int]:
     """The numbers of optimizer steps that trials of this study can have."""
+    if definition.arms:
+        return {trial_params(definition, params, arm).grpo.steps for arm in definition.arms.values()}
     shape = [key for key in GROUP_SHAPE if key in definition.space]
     points = itertools.product(*(definition.space[key].extremes for key in shape))
     return {trial_params(definition, params, dict(zip(shape, values))).grpo.steps for values in points}
@@ -93,8 +98,18 @@ def space_table(definition: Definition) -> Table:
     return table
 
 
+def arms_table(definition: Definition) -> Table:
+    """The arms and what they set, an arm a line."""
+    table = Table("arm", "sets", title=definition.name, title_justify="left")
+    for name, arm in definition.arms.items():
+        table.add_row(name, values(arm) or "nothing")
+    if definition.params:
+        table.add_row("(all)", values(definition.params))
+    return table
+
+
 def void_table(findings: list[Finding]) -> Table:
-    """What of the space cannot matter, a finding a line."""
+    """What cannot matter, a finding a line."""
     table = Table(
         "launch", "key", "values", "what is wrong", title="Void settings", title_justify="left", show_lines=True
     )

@@ -21,10 +21,10 @@ from grip_core.config import load
 from grip_core.errors import UserError
 from grip_core.files import atomic_file, write_text
 from grip_core.statistics.intervals import Interval, mean_interval
-from studies.definition import Definition, PrunerConfig, SamplerConfig
+from studies.definition import Definition, PromoteConfig, PrunerConfig, SamplerConfig, Settings
 from studies.folder import Study, StudyFolder, read_lines
 from studies.lease import read_lease
-from studies.space import DERIVED, Settings, trial_params
+from studies.space import DERIVED, trial_params
 from studies.storage import load_study
 
 CONFIDENCE = 0.95
@@ -43,12 +43,22 @@ class Retested:
     """Mean over fresh seeds, with its t interval."""
 
 
+def promotion_of(definition: Definition) -> PromoteConfig:
+    """How a study's best are re-tested. Raises UserError for a study of arms."""
+    if definition.promote is None:
+        raise UserError(
+            f"{definition.name} compares arms, whose seeds tuned nothing: there is no winner to re-test; `export` it"
+        )
+    return definition.promote
+
+
 def retest_definition(definition: Definition, count: int) -> Definition:
     """The study that runs the best configurations on the fresh seeds, to the end."""
+    promote = promotion_of(definition)
     changes = {
         "name": f"{definition.name}-retest",
-        "seeds": definition.promote.seeds,
-        "promote": definition.promote.model_copy(update={"seeds": definition.seeds}),
+        "seeds": promote.seeds,
+        "promote": promote.model_copy(update={"seeds": definition.seeds}),
         "pruner": PrunerConfig(name="none"),
         "sampler": SamplerConfig(name="random", seed=definition.sampler.seed),
         "budget": definition.budget.model_copy(update={"trials": count, "gpu_hours": None, "hours": None}),
@@ -59,8 +69,9 @@ def retest_definition(definition: Definition, count: int) -> Definition:
 def best_few(study: optuna.Study, definition: Definition) -> list[FrozenTrial]:
     """The best complete, feasible trials by their tuned score, the best first; different settings only.
 
-    Raises UserError for several objectives, or before a trial is complete.
+    Raises UserError for arms or several objectives, or before a trial is complete.
     """
+    promote = promotion_of(definition)
     if len(definition.objectives) > 1:
         raise UserError(
             f"{definition.name} has {len(definition.objectives)} objectives, of which no trial is best; choose one "
@@ -76,7 +87,7 @@ def best_few(study: optuna.Study, definition: Definition) -> list[FrozenTrial]:
     for trial in ordered:
         if all(trial.params != other.params for other in distinct):
             distinct.append(trial)
-    return distinct[: definition.promote.best]
+    return distinct[: promote.best]
 
 
 def retested(search: StudyFolder, retest: StudyFolder) -> list[Retested]:

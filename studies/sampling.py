@@ -11,8 +11,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, SuccessiveHalvingPruner, WilcoxonPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 
-from studies.definition import Definition
-from studies.space import Settings
+from studies.definition import ARM, Definition, Settings
 
 
 def make_sampler(definition: Definition, number: int) -> BaseSampler:
@@ -30,12 +29,15 @@ def make_sampler(definition: Definition, number: int) -> BaseSampler:
 
 
 def grid_points(definition: Definition) -> list[Settings]:
-    """A grid's points up to the budget, in the order that the sampler's seed gives; none for other samplers.
+    """A grid's points up to the budget, in the order that the sampler's seed gives, or the arms in their own; none for
+    other samplers.
 
     Optuna's own grid sampler may give a point to two workers, and ends a study by an exception at its last point.
     """
     if definition.sampler.name != "grid":
         return []
+    if definition.arms:
+        return [{ARM: name} for name in definition.arms][: definition.budget.trials]
     points = list(itertools.product(*(dimension.extremes for dimension in definition.space.values())))
     order = np.random.RandomState(definition.sampler.seed).permutation(len(points))
     return [dict(zip(definition.space, points[i])) for i in order[: definition.budget.trials]]

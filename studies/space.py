@@ -11,10 +11,7 @@ import optuna
 
 from grip_core.config import Params, parse
 from grip_core.errors import UserError
-from studies.definition import Definition, Dimension, Value
-
-Settings = dict[str, Value]
-"""Values by their key in params.yaml, as "grpo.beta"."""
+from studies.definition import Definition, Dimension, Settings, Value
 
 DERIVED = {
     "grpo.steps": "compute.selections",
@@ -28,12 +25,12 @@ GROUP_SHAPE = ("grpo.prompts_per_step", "grpo.group_size", "grpo.num_iterations"
 
 def suggest(trial: optuna.trial.Trial, definition: Definition) -> Settings:
     """A trial's values for the keys that its other values let it have; what it already has is not drawn again."""
-    settings: Settings = {}
-    for key in in_order(definition.space):
-        dimension = definition.space[key]
-        if all(settings.get(other) in values for other, values in dimension.when.items()):
-            settings[key] = suggest_one(trial, key, dimension)
-    return settings
+    drawn: dict[str, Value] = {}
+    for key in in_order(definition.searched):
+        dimension = definition.searched[key]
+        if all(drawn.get(other) in values for other, values in dimension.when.items()):
+            drawn[key] = suggest_one(trial, key, dimension)
+    return definition.settings(drawn)
 
 
 def suggest_one(trial: optuna.trial.Trial, key: str, dimension: Dimension) -> Value:
@@ -62,23 +59,24 @@ def in_order(space: Mapping[str, Dimension]) -> list[str]:
     return ordered
 
 
-def trial_params(definition: Definition, base: Params, settings: Settings) -> Params:
+def trial_params(definition: Definition, base: Params, settings: Settings, source: str | None = None) -> Params:
     """The params of a trial: the base, the study's own, the trial's settings, and what its compute comes to.
 
     Every trial scores `compute.selections` selections a seed. Raises UserError if the schema refuses the values, or if
-    the compute cannot be divided into rungs and checkpoints.
+    the compute cannot be divided into rungs and checkpoints; `source` names the settings there, else the study does.
     """
+    source = source or definition.name
     given = {**definition.params, **settings}
     # Steps must be multiples of it, and the base's need not be of this trial's; they are set below.
     iterations = given.get("grpo.num_iterations", base.grpo.num_iterations)
     some = dict.fromkeys(("grpo.steps", "grpo.evaluate_every", "grpo.checkpoint_every"), iterations)
-    changed = changed_params(base, given | some, definition.name)
+    changed = changed_params(base, given | some, source)
     compute, grpo = definition.compute, changed.grpo
     a_rollout = grpo.prompts_per_step * grpo.group_size
     parts = compute.rungs * compute.checkpoints_per_rung
     if compute.selections % (a_rollout * parts):
         raise UserError(
-            f"{definition.name}: compute.selections must be a multiple of prompts_per_step x group_size x rungs x "
+            f"{source}: compute.selections must be a multiple of prompts_per_step x group_size x rungs x "
             f"checkpoints_per_rung, so that all trials get the same, but got {compute.selections} and "
             f"{grpo.prompts_per_step} x {grpo.group_size} x {compute.rungs} x {compute.checkpoints_per_rung} = "
             f"{a_rollout * parts}"
@@ -90,7 +88,7 @@ def trial_params(definition: Definition, base: Params, settings: Settings) -> Pa
         "grpo.checkpoint_every": steps // parts,
         "grpo.seeds": definition.seeds,
     }
-    return changed_params(changed, derived, definition.name)
+    return changed_params(changed, derived, source)
 
 
 def changed_params(params: Params, settings: Mapping[str, Any], source: str) -> Params:
@@ -108,14 +106,37 @@ def changed_params(params: Params, settings: Mapping[str, Any], source: str) -> 
 
 
 def check_space(definition: Definition, base: Params) -> None:
-    """Raise UserError if the space holds a value that params.yaml's schema refuses, or a key that is not searchable.
+    """Raise UserError if a trial may get a value that params.yaml's schema refuses, or a key that is not searchable.
 
-    Tried are every choice and both ends of every range, one key at a time, and all combinations of what decides how
-    the compute is divided.
+    Every arm is tried as a whole, and no two may be the same. Of a space, tried are every choice and both ends of
+    every range, one key at a time, and all combinations of what decides how the compute is divided.
     """
-    for key in {**definition.space, **definition.params}:
+    for key in own_keys(definition):
         if key in DERIVED:
             raise UserError(f"{definition.name}: {key} follows from {DERIVED[key]} and cannot be set; remove it")
+    if definition.arms:
+        _check_arms(definition, base)
+    else:
+        _check_dimensions(definition, base)
+
+
+def own_keys(definition: Definition) -> list[str]:
+    """The keys of params.yaml that a study sets in any of its trials, each once."""
+    sets = [definition.space, definition.params, *definition.arms.values()]
+    return list(dict.fromkeys(key for settings in sets for key in settings))
+
+
+def _check_arms(definition: Definition, base: Params) -> None:
+    seen: dict[str, Params] = {}
+    for name, arm in definition.arms.items():
+        params = trial_params(definition, base, arm, f"{definition.name}: arms.{name}")
+        twin = next((other for other, found in seen.items() if found == params), None)
+        if twin is not None:
+            raise UserError(f"{definition.name}: the arms {twin} and {name} have the same settings; remove one of them")
+        seen[name] = params
+
+
+def _check_dimensions(definition: Definition, base: Params) -> None:
     for key in set(definition.space) & set(definition.params):
         raise UserError(f"{definition.name}: {key} must be in space or in params, but got it in both")
     for key, dimension in definition.space.items():

@@ -141,6 +141,6 @@ def _running(folder: StudyFolder, record: Study, trial: FrozenTrial) -> Running:
     for seed in record.definition.seeds:
         rows = read_lines(folder.newest_run(trial.number, seed) / "metrics.jsonl")
         seeds[seed] = int(rows[-1]["step"]) if rows else 0
-    settings = dict(trial.params)
+    settings = record.definition.settings(trial.params)
     steps = stages(record.definition, trial_params(record.definition, record.params, settings))[-1].step
     return Running(trial.number, lease, seeds, steps)

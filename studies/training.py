@@ -5,23 +5,32 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from grip_core.config import Params, check_budgets
 from grip_core.errors import UserError
 from grip_core.places import FEATURES, WARMUP
 from studies.trainable import Pause, Trainable
 
+if TYPE_CHECKING:
+    from grip_core.rl.fit import Pause as PauseAt
+    from grip_core.rl.task import Task
+    from grip_core.runs import RunFolder
+
 OPENED = ("vlm", "data", "features", "pretrain", "scorer", "warmup", "evaluate", "report", "grpo.validation_questions")
-"""Sections and keys that decide what a worker opens once, or that training does not read: no trial has its own."""
+"""Sections and keys that decide what a worker opens once: no trial has its own."""
 
 
 class Training(Trainable):
-    """Opens the features and the warm-up once, and the VLM, or a connection to the process that holds it."""
+    """Opens the features once, and the VLM, or a connection to the process that holds it."""
+
+    unread: ClassVar[tuple[str, ...]] = ("supervised",)
+    """Sections that its runs do not read."""
+    splits: ClassVar[tuple[str, ...]] = ("train", "validation")
 
     def __init__(self, params: Params, socket: Path | None = None) -> None:
         # Here and not above: they import torch and trl, which whoever only checks a study need not wait for.
-        from grip_core.rl.inputs import open_inputs, open_task
+        from grip_core.rl.inputs import open_inputs
         from grip_core.runs import hash_files
         from grip_core.vlm.load import load_vlm
         from grip_core.vlm.protocol import AnsweringVLM
@@ -38,22 +47,23 @@ class Training(Trainable):
             params.grpo.validation_questions,
         )
         check_budgets(params, self.inputs.train.n_visual)
-        self.task = open_task(self.inputs, WARMUP)
         # A study's code is its snapshot, so the hash of the modules that happen to be loaded has no place here.
         self.data = {name: value for name, value in self.inputs.fingerprint.items() if name != "code"}
         self.fingerprint: dict[str, Any] = {**self.data, "warmup": hash_files((WARMUP / "scorer").iterdir())}
 
-    @staticmethod
-    def check_keys(keys: list[str]) -> None:
+    @classmethod
+    def check_keys(cls, keys: list[str]) -> None:
         """See Trainable."""
         for key in keys:
             if key in OPENED or key.split(".")[0] in OPENED:
                 raise UserError(f"{key} cannot differ between trials, for workers open what it decides once; remove it")
+            if key.split(".")[0] in cls.unread:
+                raise UserError(f"{key} is read by none of this study's trials; remove it")
 
-    @staticmethod
-    def check_inputs(params: Params) -> None:
+    @classmethod
+    def check_inputs(cls, params: Params) -> None:
         """See Trainable."""
-        folders = [FEATURES / name / split for name in params.data.benchmarks for split in ("train", "validation")]
+        folders = [FEATURES / name / split for name in params.data.benchmarks for split in cls.splits]
         missing = [str(path) for path in (*folders, WARMUP / "scorer") if not path.is_dir()]
         if missing:
             raise UserError(
@@ -69,20 +79,28 @@ class Training(Trainable):
 
     def advance(self, params: Params, seed: int, step: int, folder: Path, pause: Pause) -> dict[str, float] | None:
         """See Trainable. Raises UserError for a budget larger than the number of visual tokens."""
-        from grip_core.rl.inputs import run_config
-        from grip_core.rl.train import train
         from grip_core.runs import RunFolder
 
         check_budgets(params, self.inputs.train.n_visual)
-        run = RunFolder(folder, run_config(params.grpo, params.budgets, seed, WARMUP, self.data))
+        run = RunFolder(folder, self.run_config(params, seed))
         if run.metrics_at(step) is None:
-            train(
-                params.grpo,
-                params.budgets,
-                seed,
-                self.task,
-                self.inputs.validation,
-                run,
-                pause=lambda now: now >= step or pause(),
-            )
+            self.train(params, seed, run, lambda now: now >= step or pause())
         return run.metrics_at(step)
+
+    def run_config(self, params: Params, seed: int) -> dict[str, Any]:
+        """All that decides a run's numbers."""
+        from grip_core.rl.inputs import run_config
+
+        return run_config(params.grpo, params.budgets, seed, WARMUP, self.data)
+
+    def task(self, params: Params, seed: int) -> Task:
+        """What a run trains for, and the scorer that it begins with."""
+        from grip_core.rl.inputs import open_task
+
+        return open_task(self.inputs, WARMUP, params.grpo.start, seed)
+
+    def train(self, params: Params, seed: int, run: RunFolder, pause: PauseAt) -> None:
+        """Go on with a run until it is finished or paused."""
+        from grip_core.rl.train import train
+
+        train(params.grpo, params.budgets, seed, self.task(params, seed), self.inputs.validation, run, pause=pause)

@@ -1,23 +1,74 @@
-"""What of a study's space cannot matter; the rules are those of grip_core/rl/void.py."""
+"""What of a study's space or arms cannot matter; the rules are those of grip_core/rl/void.py."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
 from grip_core.config import Params
+from grip_core.errors import UserError
 from grip_core.rl.void import Axis, Finding, settings_of, void_findings
-from studies.definition import Definition, Dimension
+from studies.comparison import Comparison, idle_keys
+from studies.definition import Definition, Dimension, Setting, Settings
+from studies.space import trial_params
 from studies.trainable import load_trainable
 from studies.training import Training
 
 
 def void_settings(definition: Definition, params: Params) -> list[Finding]:
-    """What is wrong with the space, refusals first; nothing for trials that are no GRPO runs, of which no rule speaks.
+    """What is wrong with the space or the arms, refusals first; nothing for trials that are no GRPO runs, of which no
+    rule speaks.
 
-    The space must have passed `check_space`.
+    The definition must have passed `check_space`.
     """
-    if not issubclass(load_trainable(definition.trainable), Training):
+    trainable = load_trainable(definition.trainable)
+    if not issubclass(trainable, Training):
         return []
     base = {**settings_of(params.grpo, params.budgets), **definition.params}
-    return void_findings(base, {key: axis(dimension) for key, dimension in definition.space.items()})
+    if not definition.arms:
+        return void_findings(base, {key: axis(dimension) for key, dimension in definition.space.items()})
+    found = [item for name in definition.arms for item in _arm_findings(definition, params, base, name)]
+    if issubclass(trainable, Comparison):
+        found += [item for name in definition.arms for item in _idle(definition, params, name)]
+    return sorted(found, key=lambda item: item.severity != "refuse")
+
+
+def _arm_findings(definition: Definition, params: Params, base: Mapping[str, Any], name: str) -> list[Finding]:
+    """The keys of an arm without which it would be the same run. One without which the schema refuses it has a use."""
+    arm = definition.arms[name]
+    fixed = {key: Axis((_fixed(value),)) for key, value in arm.items()}
+    found = []
+    for key, value in arm.items():
+        if key not in base or base[key] == value or not _can_do_without(definition, params, arm, key):
+            continue
+        pair = Axis((_fixed(base[key]), _fixed(value)))
+        for item in void_findings({**base, **arm}, fixed | {key: pair}):
+            if item.key == key and (not item.values or _fixed(value) in item.values):
+                remedy = item.remedy if item.values else "remove it from the arm"
+                found.append(replace(item, key=f"{name}.{key}", values=(), where="", remedy=remedy))
+    return found
+
+
+def _idle(definition: Definition, params: Params, name: str) -> list[Finding]:
+    """The keys of an arm that another principle of training reads."""
+    arm = definition.arms[name]
+    idle = idle_keys(trial_params(definition, params, arm), list(arm))
+    reason = "makes no difference: the arm's principle of training does not read it"
+    return [Finding(f"{name}.{key}", "refuse", (), "", reason, "remove it from the arm") for key in idle]
+
+
+def _can_do_without(definition: Definition, params: Params, arm: Settings, key: str) -> bool:
+    try:
+        trial_params(definition, params, {other: value for other, value in arm.items() if other != key})
+    except UserError:
+        return False
+    return True
+
+
+def _fixed(value: Setting) -> Any:
+    """A value that may be a member of a set."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def axis(dimension: Dimension) -> Axis:
@@ -36,6 +87,11 @@ def axis(dimension: Dimension) -> Axis:
     return Axis(tuple(inside), finite=False, when=dimension.when)
 
 
+def told(definition: Definition, finding: Finding) -> str:
+    """A finding in one line."""
+    return f"{definition.name}: {'arms' if definition.arms else 'space'}.{finding}"
+
+
 def refusals(definition: Definition, findings: list[Finding]) -> str:
     """What of the findings forbids a launch, a line each."""
-    return "\n".join(f"{definition.name}: space.{item}" for item in findings if item.severity == "refuse")
+    return "\n".join(told(definition, item) for item in findings if item.severity == "refuse")

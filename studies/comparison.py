@@ -1,0 +1,114 @@
+"""Arms that differ in what they learn from: GRPO from one start or another, or a supervised principle.
+
+Every run ends with its answers to the test questions, which an export of the study collects.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from grip_core.config import Params
+from grip_core.errors import UserError
+from grip_core.files import atomic_file
+from grip_core.places import FEATURES
+from studies.space import GROUP_SHAPE
+from studies.trainable import Pause
+from studies.training import Training
+
+if TYPE_CHECKING:
+    from grip_core.rl.fit import Pause as PauseAt
+    from grip_core.runs import RunFolder
+
+ROWS = "rows.parquet"
+"""In the folder of a finished run: grip_core/evaluation/evaluate.py's row an answer, of method TRAINED."""
+TRAINED = "trained"
+PACE = ("steps", "evaluate_every", "checkpoint_every")
+"""Keys of `supervised` that follow from a study's compute through those of `grpo`."""
+
+
+class Comparison(Training):
+    """Trains by `supervised.method`, or where that is "none" by GRPO, and then answers the test questions.
+
+    A supervised run has the steps, rungs and checkpoints that a GRPO run of the study has.
+    """
+
+    unread: ClassVar[tuple[str, ...]] = ()
+    splits: ClassVar[tuple[str, ...]] = ("train", "validation", "test")
+
+    def __init__(self, params: Params, socket: Path | None = None) -> None:
+        from grip_core.runs import hash_files
+        from grip_core.vlm.features import COMPLETE, load_store
+
+        super().__init__(params, socket)
+        self.test = load_store(FEATURES, params.data.benchmarks, "test")
+        self.evaluated = params.evaluate
+        folders = [FEATURES / name / "test" for name in params.data.benchmarks]
+        model = Path(params.vlm.path)
+        self.data |= {
+            "test": {str(folder): (folder / COMPLETE).read_text() for folder in folders},
+            "evaluate": {"budgets": params.evaluate.budgets, "batch_size": params.evaluate.batch_size},
+            "vlm": hash_files(path for path in model.iterdir() if path.is_file()) if model.is_dir() else str(model),
+        }
+        self.fingerprint |= self.data
+
+    @classmethod
+    def check_keys(cls, keys: list[str]) -> None:
+        """See Trainable."""
+        super().check_keys(keys)
+        for key in keys:
+            if key.removeprefix("supervised.") in PACE:
+                raise UserError(f"{key} follows from compute, as that of grpo does, and cannot be set; remove it")
+
+    @staticmethod
+    def server(params: Params, socket: Path) -> list[str]:
+        """See Trainable."""
+        raise UserError("supervised arms take gradients through the VLM of their own process; set runs_per_vlm: 1")
+
+    def advance(self, params: Params, seed: int, step: int, folder: Path, pause: Pause) -> dict[str, float] | None:
+        """See Trainable. The last step is reached once the test questions are answered."""
+        from grip_core.runs import RunFolder
+
+        metrics = super().advance(params, seed, step, folder, pause)
+        run = RunFolder(folder, self.run_config(params, seed))
+        if run.finished and not (folder / ROWS).exists():
+            if pause():
+                return None
+            self.answer(seed, run)
+        return metrics
+
+    def run_config(self, params: Params, seed: int) -> dict[str, Any]:
+        """See Training."""
+        return {**super().run_config(params, seed), "supervised": params.supervised.model_dump()}
+
+    def train(self, params: Params, seed: int, run: RunFolder, pause: PauseAt) -> None:
+        """See Training."""
+        if params.supervised.method == "none":
+            super().train(params, seed, run, pause)
+            return
+        from grip_core.supervised.train import train_supervised
+
+        config = params.supervised.model_copy(update={name: getattr(params.grpo, name) for name in PACE})
+        task = self.task(params, seed)
+        train_supervised(config, params.budgets, seed, task, self.inputs.validation, run, pause=pause)
+
+    def answer(self, seed: int, run: RunFolder) -> None:
+        """Write what the trained scorer's mode answers at every budget of `evaluate.budgets`."""
+        from grip_core.evaluation.evaluate import Method, evaluate
+        from grip_core.evaluation.policy import PolicySelector
+        from grip_core.policy.scorer import Scorer
+        from grip_core.vlm.frozen import FrozenVLM
+
+        method = Method(TRAINED, seed, PolicySelector(Scorer.from_pretrained(run.scorer)))
+        vlm, config = self.inputs.vlm, self.evaluated
+        assert isinstance(vlm, FrozenVLM)  # `server` shares none
+        rows = evaluate(vlm, self.test, [method], config.budgets, config.batch_size)
+        with atomic_file(run.path / ROWS) as file:
+            rows.to_parquet(file, index=False)
+
+
+def idle_keys(params: Params, keys: list[str]) -> list[str]:
+    """Those of the keys that the trial's principle of training does not read."""
+    if params.supervised.method == "none":
+        return [key for key in keys if key.startswith("supervised.") and key != "supervised.method"]
+    return [key for key in keys if key.startswith("grpo.") and key not in (*GROUP_SHAPE, "grpo.start")]
