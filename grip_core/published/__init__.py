@@ -1,0 +1,1 @@
+"""Numbers that papers print, kept apart from all that is measured here."""
