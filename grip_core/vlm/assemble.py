@@ -19,6 +19,8 @@ class Assembled:
     embeds_RSD: torch.Tensor
     attention_mask_RS: torch.Tensor
     positions_PRS: torch.Tensor
+    place_RK: torch.Tensor
+    """Index into S of every kept visual token (0 where the selection pads)."""
 
 
 def assemble(
@@ -62,9 +64,8 @@ def assemble(
     if positions == "compact":
         positions_PRS = _compact(positions_PRS, mask_RS, is_kept_RT.gather(1, order_RS))
     positions_PRS = positions_PRS.masked_fill(~mask_RS, 0)
-    if continuation_RA is not None:
-        return _extend(Assembled(embeds_RSD, mask_RS, positions_PRS), embed(continuation_RA))
-    return Assembled(embeds_RSD, mask_RS, positions_PRS)
+    prompt = Assembled(embeds_RSD, mask_RS, positions_PRS, place_RK.masked_fill(~selection.mask_RK, 0))
+    return prompt if continuation_RA is None else _extend(prompt, embed(continuation_RA))
 
 
 def _mark(slots_RK: torch.Tensor, mask_RK: torch.Tensor, total: int) -> torch.Tensor:
@@ -110,4 +111,5 @@ def _extend(prompt: Assembled, embeds_RAD: torch.Tensor) -> Assembled:
         torch.cat([prompt.embeds_RSD, embeds_RAD], dim=1),
         torch.cat([prompt.attention_mask_RS, prompt.attention_mask_RS.new_ones(rows, extra)], dim=1),
         torch.cat([prompt.positions_PRS, following.expand(prompt.positions_PRS.shape[0], -1, -1)], dim=2),
+        prompt.place_RK,
     )

@@ -7,7 +7,7 @@ The letter E is the width of a head.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -40,26 +40,39 @@ class Recorder:
             return
         query = query.detach()
         self.keys_BTE[len(self.keys_BTE)] = key.detach().float().mean(dim=1)
-        key = key.detach().repeat_interleave(query.shape[1] // key.shape[1], dim=1)
+        key = key.detach()
         if self.query != "mean":
             place = slice(0, 1) if self.query == "first" else slice(query.shape[2] - 1, None)
             query, mask = query[:, :, place], None if mask is None else mask[:, :, place]
         total_BT = torch.zeros(query.shape[0], key.shape[2], device=key.device)
         for start in range(0, query.shape[2], CHUNK):
             part = slice(start, start + CHUNK)
-            logits = (query[:, :, part] @ key.transpose(-1, -2)).float() * scaling
-            if mask is not None:
-                allowed = mask[:, :, part]
-                logits = logits.masked_fill(~allowed, float("-inf")) if mask.dtype == torch.bool else logits + allowed
+            logits = attention_logits(query[:, :, part], key, None if mask is None else mask[:, :, part], scaling)
             total_BT += logits.softmax(dim=-1).mean(dim=1).sum(dim=1)
         self.rows_BT[len(self.rows_BT)] = total_BT / query.shape[2]
 
 
-_active: list[Recorder] = []
+def attention_logits(query_BHQE, key_BGSE, mask_B1QS: torch.Tensor | None, scaling: float) -> torch.Tensor:
+    """What the softmax of an attention is taken of, float32 (B, H, Q, S); G key heads serve H query heads.
+
+    `mask` is True where a key is seen, or a number that is added; None leaves every key.
+    """
+    key_BHSE = key_BGSE.repeat_interleave(query_BHQE.shape[1] // key_BGSE.shape[1], dim=1)
+    logits_BHQS = (query_BHQE @ key_BHSE.transpose(-1, -2)).float() * scaling
+    if mask_B1QS is None:
+        return logits_BHQS
+    if mask_B1QS.dtype == torch.bool:
+        return logits_BHQS.masked_fill(~mask_B1QS, float("-inf"))
+    return logits_BHQS + mask_B1QS
+
+
+Observer = Callable[[torch.nn.Module, torch.Tensor, torch.Tensor, torch.Tensor | None, float], None]
+"""Is called with an attention module, its queries and keys after rotary positions, its mask and its scaling."""
+_active: list[Observer] = []
 
 
 def _recorded_attention(module, query, key, value, attention_mask, scaling=None, **kwargs):
-    _active[-1].record(module, query, key, attention_mask, query.shape[-1] ** -0.5 if scaling is None else scaling)
+    _active[-1](module, query, key, attention_mask, query.shape[-1] ** -0.5 if scaling is None else scaling)
     return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
 
 
@@ -68,14 +81,21 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
 @contextmanager
-def record_attention(model: PreTrainedModel, query: str, only: torch.nn.Module | None = None) -> Iterator[Recorder]:
-    """Record every attention layer of `model`, or one, while the block runs. `query`: "first", "last" or "mean"."""
+def observe_attention(model: PreTrainedModel, observer: Observer) -> Iterator[None]:
+    """Show `observer` every attention of `model` while the block runs."""
     before = model.config._attn_implementation
-    recorder = Recorder(query, only)
-    _active.append(recorder)
+    _active.append(observer)
     model.set_attn_implementation(NAME)
     try:
-        yield recorder
+        yield
     finally:
         model.set_attn_implementation(before)
         _active.pop()
+
+
+@contextmanager
+def record_attention(model: PreTrainedModel, query: str, only: torch.nn.Module | None = None) -> Iterator[Recorder]:
+    """Record every attention layer of `model`, or one, while the block runs. `query`: "first", "last" or "mean"."""
+    recorder = Recorder(query, only)
+    with observe_attention(model, recorder.record):
+        yield recorder

@@ -13,6 +13,7 @@ from transformers import BaseImageProcessor, PreTrainedModel, PreTrainedTokenize
 from grip_core.vlm.assemble import Assembled, Positions, assemble
 from grip_core.vlm.attention import record_attention
 from grip_core.vlm.context import Context, Selection
+from grip_core.vlm.inside import apply_cuts
 
 
 @dataclass(frozen=True)
@@ -175,13 +176,18 @@ class FrozenVLM(ABC):
         """`logits`, but open to autograd (the visual tokens may require gradients)."""
         answers_RA = context.answer_ids_BA[selection.prompt_R]
         inputs = assemble(context, selection, self.embed, self.positions, answers_RA[:, :-1])
-        hidden_RSD = self.language_model(
+        with apply_cuts(self.language_model, context.n_visual, selection, inputs):
+            hidden_RSD = self.hidden_states(inputs)
+        return self.model.get_output_embeddings()(hidden_RSD[:, -answers_RA.shape[1] :])
+
+    def hidden_states(self, inputs: Assembled) -> torch.Tensor:
+        """What the decoder's last layer gives, (R, S, D), after the final norm."""
+        return self.language_model(
             inputs_embeds=inputs.embeds_RSD,
             attention_mask=inputs.attention_mask_RS.long(),
             position_ids=self._position_ids(inputs),
             use_cache=False,
         ).last_hidden_state
-        return self.model.get_output_embeddings()(hidden_RSD[:, -answers_RA.shape[1] :])
 
     def answer_scores(
         self, context: Context, selection: Selection | None = None, with_kl: bool = False
@@ -211,9 +217,12 @@ class FrozenVLM(ABC):
         """Greedy continuation, token ids (R, at most max_new_tokens); pad after the end token.
 
         Our own loop, because `generate` derives the positions of new tokens from the attention mask, which is wrong
-        after pruning with the original positions.
+        after pruning with the original positions. Raises ValueError for a selection with cuts inside the language
+        model: their layers' caches would differ in length.
         """
         selection = Selection.all(context) if selection is None else selection
+        if selection.cuts:
+            raise ValueError("generate cannot drop tokens inside the language model; use logits or answer_scores")
         tokenizer = self.processor.tokenizer
         inputs = assemble(context, selection, self.embed, self.positions)
         mask_RS, position_ids, embeds = inputs.attention_mask_RS.long(), self._position_ids(inputs), inputs.embeds_RSD
@@ -247,12 +256,7 @@ class FrozenVLM(ABC):
         """Attention of the prompt's last token to every visual token, (B, layers, N), mean over heads; 0 on padding."""
         inputs = assemble(context, Selection.all(context), self.embed, self.positions)
         with record_attention(self.language_model, "last") as recorder:
-            self.language_model(
-                inputs_embeds=inputs.embeds_RSD,
-                attention_mask=inputs.attention_mask_RS.long(),
-                position_ids=self._position_ids(inputs),
-                use_cache=False,
-            )
+            self.hidden_states(inputs)
         rows_BLT = torch.stack([recorder.rows_BT[layer] for layer in sorted(recorder.rows_BT)], dim=1)
         # Padding that all prompts share is cut off by the assembly; a padding slot may point anywhere.
         shift = context.input_ids_BT.shape[1] - rows_BLT.shape[2]

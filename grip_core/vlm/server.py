@@ -158,7 +158,8 @@ def answer(vlm: FrozenVLM, contexts: Contexts, request: Message) -> Message:
     of a whole context: nothing. scores, of a selection from a context that came before: AnswerScores.
     Raises ValueError for a selection that does not fit its context, or for a kind that is not known.
     """
-    header, tensors = request.header, request.tensors
+    header = request.header
+    tensors: dict[str, Any] = request.tensors
     for number in header["drop"]:
         del contexts[number]
     match header["kind"]:
@@ -170,8 +171,7 @@ def answer(vlm: FrozenVLM, contexts: Contexts, request: Message) -> Message:
             made = {name: value for name, value in tensors_of(context).items() if value is not tensors.get(name)}
             return Message({}, made)
         case "keep":
-            parts: dict[str, Any] = tensors
-            contexts[header["number"]] = Context(**parts)
+            contexts[header["number"]] = Context(**tensors)
             return Message({})
         case "scores":
             context, selection = contexts[header["number"]], Selection(**tensors)
