@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from grip_core import baselines
+from grip_core.baselines.base import ScoreBaseline
 from grip_core.baselines.registry import create, get, known
 from grip_core.errors import UserError
 from grip_core.vlm.context import Context, Selection
@@ -21,7 +22,8 @@ def method(family, request):
 
 
 def kept_sets(selection: Selection) -> list[list[int]]:
-    return [kept[mask].tolist() for kept, mask in zip(selection.kept_RK, selection.mask_RK, strict=True)]
+    """The tokens that are left at the end, prompt by prompt."""
+    return [kept[mask].tolist() for kept, mask in zip(*selection.final, strict=True)]
 
 
 def fresh(context: Context, **changes) -> Context:
@@ -49,13 +51,14 @@ def padded(context: Context, extra: int) -> Context:
 
 def test_every_module_is_found():
     """A method is its module and nothing else: each file of the package that is not plumbing holds one."""
-    files = {path.stem for path in Path(baselines.__file__).parent.glob("*.py")} - {"__init__", "base", "registry"}
+    plumbing = {"__init__", "base", "masks", "registry"}
+    files = {path.stem for path in Path(baselines.__file__).parent.glob("*.py")} - plumbing
     assert set(known()) == files
     assert len({item.label for item in known().values()}) == len(files)
 
 
 def test_an_unknown_name_lists_the_known():
-    with pytest.raises(UserError, match=r"nonsense is not a known baseline; known are: divprune, .*random"):
+    with pytest.raises(UserError, match=r"nonsense is not a known baseline; known are: .*divprune, .*random"):
         get("nonsense")
 
 
@@ -111,20 +114,40 @@ def test_the_seed_decides(family, name):
 
 @torch.no_grad()
 def test_budgets_do_not_disturb_each_other(family, method):
-    """Asked for several budgets, a context answers as if asked for each alone; methods that rank keep nested sets."""
+    """Asked for several budgets, a context answers as if asked for each alone.
+
+    What ranks the tokens, or takes one after the other, keeps nested sets. Grid and pooling cut anew for every budget;
+    VisionZip, VisPruner and HoloV share the budget out anew, as do methods that drop tokens layer by layer.
+    """
     context = family.context()
     several = {k: kept_sets(method.select(context, k)) for k in (5, 1, 9)}
     for k, kept in several.items():
         assert kept == kept_sets(method.select(fresh(context), k))
-    if method.name not in ("grid", "pooling"):
-        for few, many in zip(several[1], several[5], strict=True):
-            assert set(few) <= set(many)
+    if isinstance(method, ScoreBaseline) or method.name in ("prumerge", "cdpruner"):
+        for few, more, most in zip(several[1], several[5], several[9], strict=True):
+            assert set(few) <= set(more) <= set(most)
 
 
-@pytest.mark.parametrize("name", ["norm", "encoder_attention", "text_similarity", "divprune"])
+FOLLOWING = (
+    "norm",
+    "encoder_attention",
+    "text_similarity",
+    "divprune",
+    "prumerge",
+    "vispruner",
+    "cdpruner",
+    "holov",
+)
+
+
+@pytest.mark.parametrize("name", FOLLOWING)
 @torch.no_grad()
 def test_the_order_of_the_tokens_is_irrelevant(family, name):
-    """Methods that look at the tokens alone follow a permutation. FastV, random and grid depend on the places."""
+    """Methods that look at the tokens alone, and at their rows and columns, follow a permutation.
+
+    Others depend on the places: random, grid and pooling where cells tie, VisionZip, whose targets are every s-th
+    token, and what reads the language model's attention or keys.
+    """
     context = family.context([0])
     order = torch.randperm(context.n_visual, generator=torch.Generator().manual_seed(2))
     permuted = fresh(
