@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from grip_core.config import load
 from grip_core.errors import UserError
 from studies import promote as promotion
+from studies.answers import export_answers
 from studies.definition import Definition, load_definition
 from studies.export import export as export_study
 from studies.folder import ROOT, StudyFolder
@@ -168,12 +169,14 @@ def export(
     name: Name,
     form: Annotated[str, typer.Option("--format", help="parquet or csv")] = "parquet",
     target: Annotated[Path | None, typer.Option(help="folder to write to; the study's own otherwise")] = None,
+    answers: Annotated[Path | None, typer.Option(help="folder to write the arms' test answers to instead")] = None,
     root: Root = ROOT,
 ) -> None:
     """Write all numbers of a study as one tidy table, with a manifest."""
     if form not in ("parquet", "csv"):
         raise UserError(f"--format must be parquet or csv, but got {form}")
-    print(export_study(folder_of(root, name), form, target))
+    folder = folder_of(root, name)
+    print(export_study(folder, form, target) if answers is None else export_answers(folder, answers))
 
 
 @command

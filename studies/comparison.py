@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from grip_core.config import Params
 from grip_core.errors import UserError
 from grip_core.files import atomic_file
-from grip_core.places import FEATURES
+from grip_core.places import FEATURES, PREPARED
 from studies.space import GROUP_SHAPE
 from studies.trainable import Pause
 from studies.training import Training
@@ -34,21 +34,19 @@ class Comparison(Training):
     """
 
     unread: ClassVar[tuple[str, ...]] = ()
-    splits: ClassVar[tuple[str, ...]] = ("train", "validation", "test")
 
     def __init__(self, params: Params, socket: Path | None = None) -> None:
-        from grip_core.runs import hash_files
+        from grip_core.evaluation.exports import input_hashes
         from grip_core.vlm.features import COMPLETE, load_store
 
         super().__init__(params, socket)
         self.test = load_store(FEATURES, params.data.benchmarks, "test")
         self.evaluated = params.evaluate
         folders = [FEATURES / name / "test" for name in params.data.benchmarks]
-        model = Path(params.vlm.path)
         self.data |= {
             "test": {str(folder): (folder / COMPLETE).read_text() for folder in folders},
             "evaluate": {"budgets": params.evaluate.budgets, "batch_size": params.evaluate.batch_size},
-            "vlm": hash_files(path for path in model.iterdir() if path.is_file()) if model.is_dir() else str(model),
+            "inputs": input_hashes(params),
         }
         self.fingerprint |= self.data
 
@@ -59,6 +57,16 @@ class Comparison(Training):
         for key in keys:
             if key.removeprefix("supervised.") in PACE:
                 raise UserError(f"{key} follows from compute, as that of grpo does, and cannot be set; remove it")
+
+    @staticmethod
+    def needed(params: Params) -> list[Path]:
+        """See Training."""
+        names = params.data.benchmarks
+        return [
+            *Training.needed(params),
+            *(FEATURES / name / "test" for name in names),
+            *(PREPARED / name for name in names),
+        ]
 
     @staticmethod
     def server(params: Params, socket: Path) -> list[str]:
@@ -105,6 +113,15 @@ class Comparison(Training):
         rows = evaluate(vlm, self.test, [method], config.budgets, config.batch_size)
         with atomic_file(run.path / ROWS) as file:
             rows.to_parquet(file, index=False)
+
+
+def cost(params: Params) -> dict[str, Any]:
+    """What a seed's training asks of the VLM: scored selections, or prompts with or without a backward pass."""
+    config, steps = params.supervised, params.grpo.steps
+    if config.method != "none":
+        return {"steps": steps, "prompts": steps * config.prompts_per_step, "backward": config.method != "distill"}
+    rollouts = steps // params.grpo.num_iterations
+    return {"steps": steps, "selections": rollouts * params.grpo.prompts_per_step * params.grpo.group_size}
 
 
 def idle_keys(params: Params, keys: list[str]) -> list[str]:

@@ -37,7 +37,7 @@ def grid_points(definition: Definition) -> list[Settings]:
     if definition.sampler.name != "grid":
         return []
     if definition.arms:
-        return [{ARM: name} for name in definition.arms][: definition.budget.trials]
+        return [Settings({ARM: name}) for name in definition.arms][: definition.budget.trials]
     points = list(itertools.product(*(dimension.extremes for dimension in definition.space.values())))
     order = np.random.RandomState(definition.sampler.seed).permutation(len(points))
     return [dict(zip(definition.space, points[i])) for i in order[: definition.budget.trials]]

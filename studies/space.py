@@ -122,8 +122,8 @@ def check_space(definition: Definition, base: Params) -> None:
 
 def own_keys(definition: Definition) -> list[str]:
     """The keys of params.yaml that a study sets in any of its trials, each once."""
-    sets = [definition.space, definition.params, *definition.arms.values()]
-    return list(dict.fromkeys(key for settings in sets for key in settings))
+    keys = [*definition.space, *definition.params, *itertools.chain.from_iterable(definition.arms.values())]
+    return list(dict.fromkeys(keys))
 
 
 def _check_arms(definition: Definition, base: Params) -> None:

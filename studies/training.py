@@ -26,7 +26,6 @@ class Training(Trainable):
 
     unread: ClassVar[tuple[str, ...]] = ("supervised",)
     """Sections that its runs do not read."""
-    splits: ClassVar[tuple[str, ...]] = ("train", "validation")
 
     def __init__(self, params: Params, socket: Path | None = None) -> None:
         # Here and not above: they import torch and trl, which whoever only checks a study need not wait for.
@@ -63,12 +62,17 @@ class Training(Trainable):
     @classmethod
     def check_inputs(cls, params: Params) -> None:
         """See Trainable."""
-        folders = [FEATURES / name / split for name in params.data.benchmarks for split in cls.splits]
-        missing = [str(path) for path in (*folders, WARMUP / "scorer") if not path.is_dir()]
+        missing = [str(path) for path in cls.needed(params) if not path.is_dir()]
         if missing:
             raise UserError(
                 f"a study needs the pipeline's outputs, but there is no {missing[0]}; run `make repro` first"
             )
+
+    @staticmethod
+    def needed(params: Params) -> list[Path]:
+        """The folders that a worker reads."""
+        folders = [FEATURES / name / split for name in params.data.benchmarks for split in ("train", "validation")]
+        return [*folders, WARMUP / "scorer"]
 
     @staticmethod
     def server(params: Params, socket: Path) -> list[str]:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from grip_core.config import Params
-from grip_core.rl.train import Task, train
+from grip_core.rl.inputs import Inputs
+from grip_core.rl.task import Task
+from grip_core.rl.train import train
 from grip_core.rl.validation import Validation
 from grip_core.runs import RunFolder
 from grip_core.vlm.protocol import AnsweringVLM
 from grip_core.vlm.remote import RemoteVLM
 from grip_core.vlm.server import host
+from studies.comparison import Comparison
 from studies.trainable import Pause, Trainable
 from tests.conftest import _llava
 from tests.rl.conftest import BUDGETS, make_scorer, make_store
@@ -46,6 +50,36 @@ class Tiny(Trainable):
         if run.metrics_at(step) is None:
             train(params.grpo, BUDGETS, seed, self.task, self.validation, run, pause=stop)
         return run.metrics_at(step)
+
+
+class TinyComparison(Comparison):
+    """Its arms are trained and answer on the same few examples."""
+
+    def __init__(self, params: Params, socket: Path | None = None) -> None:
+        llava = _llava()
+        store = make_store(llava)
+        named = store.table.assign(id=[f"q{i}" for i in range(len(store))], image_id=store.table["image_row"], kind="")
+        self.inputs = Inputs(llava.vlm, store, Validation(llava.vlm, store, [1, 4]), {})
+        self.test = replace(store, table=named)
+        self.evaluated = params.evaluate
+        self.data = {"inputs": {"vlm": "tiny"}}
+        self.fingerprint = {}
+
+    @staticmethod
+    def needed(params: Params) -> list[Path]:
+        return []
+
+    def run_config(self, params: Params, seed: int) -> dict[str, Any]:
+        return {
+            "grpo": params.grpo,
+            "supervised": params.supervised,
+            "budgets": params.budgets,
+            "seed": seed,
+            **self.data,
+        }
+
+    def task(self, params: Params, seed: int) -> Task:
+        return Task(self.inputs.vlm, self.inputs.train, make_scorer())
 
 
 if __name__ == "__main__":

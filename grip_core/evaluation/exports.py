@@ -1,0 +1,80 @@
+"""Answers of scorers that were trained elsewhere, as a study exports them: one table, and what it depends on.
+
+answers.parquet   benchmark, example_id, image_id, method, seed, k, correct: a row an answer
+manifest.json     what was trained, the table's hash, and under `hashes` those of all that it was made from
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from grip_core.config import Params
+from grip_core.errors import UserError
+from grip_core.files import atomic_file, write_text
+from grip_core.places import PREPARED, WARMUP
+from grip_core.runs import hash_files
+
+ANSWERS, MANIFEST = "answers.parquet", "manifest.json"
+COLUMNS = ("benchmark", "example_id", "image_id", "method", "seed", "k", "correct")
+
+
+def write_export(folder: Path, rows: pd.DataFrame, manifest: Mapping[str, Any]) -> None:
+    """Write COLUMNS of the rows, and the manifest with the table's hash; the manifest last, so that it fits."""
+    small = {"benchmark": "category", "example_id": "category", "method": "category"}
+    whole = {"image_id": "int32", "seed": "int32", "k": "int32"}
+    with atomic_file(folder / ANSWERS) as file:
+        rows[list(COLUMNS)].astype(small | whole).to_parquet(file, index=False, compression="zstd")
+    known = {"table": ANSWERS, "sha256": _sha256(folder / ANSWERS), "rows": len(rows)}
+    write_text(folder / MANIFEST, json.dumps({**known, **manifest}, indent=1))
+
+
+def read_export(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The rows (COLUMNS) and the manifest.
+
+    Raises UserError if there is no export, or if the table is not the one that the manifest was written for.
+    """
+    missing = [path for path in (folder / MANIFEST, folder / ANSWERS) if not path.exists()]
+    if missing:
+        raise UserError(f"{folder} holds no export, for there is no {missing[0].name}; restore it from git")
+    manifest = json.loads((folder / MANIFEST).read_text())
+    found = _sha256(folder / ANSWERS)
+    if found != manifest["sha256"]:
+        raise UserError(
+            f"{folder / ANSWERS} must have the sha256 of its manifest, {manifest['sha256'][:12]}, but has "
+            f"{found[:12]}; restore both from git, or export the study again"
+        )
+    return pd.read_parquet(folder / ANSWERS), manifest
+
+
+def is_stale(manifest: Mapping[str, Any], current: Mapping[str, str]) -> list[str]:
+    """What the export was made from and has changed since: names whose `current` hash is gone or another one."""
+    return [name for name, value in manifest["hashes"].items() if current.get(name) != value]
+
+
+def current_hashes(manifest: Mapping[str, Any], params: Params) -> dict[str, str]:
+    """Today's hashes of what the manifest names, relative to the repository's root; what is gone has none."""
+    files = [Path(name) for name in manifest["hashes"] if name.endswith(".py")]
+    return {**input_hashes(params), **{str(path): _sha256(path) for path in files if path.exists()}}
+
+
+def input_hashes(params: Params) -> dict[str, str]:
+    """Hashes of the prepared data, the VLM and the warm-up's scorer that lie here now."""
+    from grip_core.vlm.load import fingerprint  # imports torch, which whoever only reads an export need not wait for
+
+    folders = [PREPARED / name for name in params.data.benchmarks]
+    data = {str(folder): hash_files(_files(folder)) for folder in folders}
+    return {**data, "vlm": fingerprint(params.vlm.path), "warmup": hash_files((WARMUP / "scorer").iterdir())}
+
+
+def _files(folder: Path) -> Iterable[Path]:
+    return (path for path in folder.rglob("*") if path.is_file())
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

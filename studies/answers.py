@@ -1,0 +1,77 @@
+"""The test answers of a study of arms, as one small table to commit; grip_core/evaluation/exports.py reads it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from modulefinder import ModuleFinder
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from optuna.trial import FrozenTrial, TrialState
+
+from grip_core.errors import UserError
+from grip_core.evaluation.exports import write_export
+from studies.comparison import ROWS, cost
+from studies.definition import ARM
+from studies.export import summary
+from studies.folder import Study, StudyFolder
+from studies.lease import read_lease
+from studies.space import trial_params
+from studies.storage import load_study
+
+
+def export_answers(folder: StudyFolder, target: Path) -> Path:
+    """Write what all complete arms answered, with a manifest, into `target`; where.
+
+    Raises UserError for a study of a space, or if no arm is complete.
+    """
+    record = folder.read()
+    definition = record.definition
+    if not definition.arms:
+        raise UserError(f"{definition.name} has no arms, whose answers could be compared; leave --answers out")
+    trials = load_study(definition.name, record.storage).get_trials(deepcopy=False)
+    complete = {str(trial.params[ARM]): trial for trial in trials if trial.state == TrialState.COMPLETE}
+    if not complete:
+        raise UserError(f"{definition.name} has no complete arm yet; see `python -m studies status {definition.name}`")
+    runs = {(arm, seed): _run(folder, complete[arm], seed) for arm in complete for seed in definition.seeds}
+    frames = [pd.read_parquet(run / ROWS).assign(method=arm, seed=seed) for (arm, seed), run in runs.items()]
+    rows = pd.concat(frames).sort_values(["method", "seed", "k", "benchmark", "example_id"], kind="stable")
+    inputs = json.loads((next(iter(runs.values())) / "config.json").read_text())["inputs"]
+    package = definition.trainable.split(":")[0]
+    manifest = {
+        "study": definition.name,
+        "command": f"python -m studies export {definition.name} --answers {target}",
+        "definition": definition.model_dump(),
+        "params": record.params.model_dump(),
+        "provenance": record.provenance,
+        "arms": {arm: _arm(record, arm, trial) for arm, trial in complete.items()},
+        "hashes": {**inputs, **module_hashes(folder.code(record.code), package)},
+    }
+    write_export(target, rows, manifest)
+    return target
+
+
+def module_hashes(code: Path, module: str) -> dict[str, str]:
+    """SHA-256 of every file of grip_core that a module under `code` imports, itself or through others, by its path.
+
+    Imports inside of functions count too, so these are more than a run has read, never fewer.
+    """
+    finder = ModuleFinder(path=[str(code)])
+    finder.import_hook(module)
+    files = [Path(file) for found in finder.modules.values() if (file := found.__file__)]
+    ours = sorted(path.relative_to(code) for path in files if path.is_relative_to(code / "grip_core"))
+    return {str(path): hashlib.sha256((code / path).read_bytes()).hexdigest() for path in ours}
+
+
+def _run(folder: StudyFolder, trial: FrozenTrial, seed: int) -> Path:
+    lease = read_lease(folder.lease(trial.number))
+    assert lease is not None  # the trial is complete
+    return folder.run(trial.number, lease.attempt, seed)
+
+
+def _arm(record: Study, arm: str, trial: FrozenTrial) -> dict[str, Any]:
+    settings = record.definition.arms[arm]
+    params = trial_params(record.definition, record.params, settings)
+    return {"settings": settings, "cost": cost(params), **summary(trial)}
