@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar
 
 import torch
 
 from grip_core.vlm.context import Context, Selection, top_k
 from grip_core.vlm.frozen import FrozenVLM
+from grip_core.vlm.inside import Observed, Stage, choose_cuts
 
 
 class Baseline(ABC):
@@ -48,3 +51,44 @@ class ScoreBaseline(Baseline):
         if key not in context.memo:
             context.memo[key] = self.scores(context).masked_fill(~context.visual_mask_BN, float("-inf"))
         return top_k(context.memo[key], k)
+
+
+class InsideBaseline(Baseline):
+    """A method that drops tokens between the layers of the language model, at one stage or at several.
+
+    k tokens are left after the last stage; with several the number falls geometrically. The first layers read every
+    token, so that the cost is more than that of k tokens (grip_core.vlm.inside.tokens_per_layer).
+    """
+
+    inside = True
+
+    @abstractmethod
+    def layers(self, n_layers: int) -> Sequence[int]:
+        """The layers, ascending and at least 1, before which tokens are dropped."""
+
+    @abstractmethod
+    def scores(self, context: Context, observed: Observed) -> torch.Tensor:
+        """Scores (B, N) from the layer before a stage, larger is better; what a token that is gone scores does not
+        matter."""
+
+    def select(self, context: Context, k: int) -> Selection:
+        n_B = context.visual_mask_BN.sum(1)
+        if int(n_B.max()) <= k:
+            return Selection.all(context)
+        layers = self.layers(self.vlm.language_model.config.num_hidden_layers)
+        stages = [Stage(*stage) for stage in zip(layers, geometric_counts(n_B, k, len(layers)), strict=True)]
+        return choose_cuts(self.vlm, context, stages, partial(self.scores, context))
+
+
+def geometric_counts(n_B: torch.Tensor, k: int, stages: int) -> list[torch.Tensor]:
+    """Tokens that go on at each stage: of n it leaves n (k / n)^(stage / stages), rounded, and k at the last.
+
+    A prompt with k tokens or fewer keeps them all.
+    """
+    ratio_B = k / n_B.clamp(min=k).double()
+    return [(n_B * ratio_B ** (stage / stages)).round().long() for stage in range(1, stages + 1)]
+
+
+def scaled_layers(parts: Sequence[float], n_layers: int) -> list[int]:
+    """Layers at these parts of the depth: rounded, from 1 to the last, and where two fall together one."""
+    return sorted({min(max(round(part * n_layers), 1), n_layers - 1) for part in parts})

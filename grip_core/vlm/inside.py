@@ -54,6 +54,10 @@ class Observed:
             mask = self.attention_mask_B1SS
         return attention_logits(query_BHQE, self.key_BGSE, mask[:, :, -n_last:], self.scaling)
 
+    def attention(self, n_last: int) -> torch.Tensor:
+        """Attention of the last `n_last` tokens to every key, mean over heads, (B, Q, S)."""
+        return self.logits(n_last).softmax(dim=-1).mean(dim=1)
+
     def of_visual(self, values: torch.Tensor) -> torch.Tensor:
         """The part of (B, ..., S) that belongs to the visual tokens, (B, ..., N); what is gone gives anything."""
         place = self.place_BN.view(-1, *[1] * (values.ndim - 2), self.place_BN.shape[1])
