@@ -399,6 +399,20 @@ class EvaluateConfig(Section):
     """The headline number averages the budgets of at most this share of the tokens."""
 
 
+class TimingConfig(Section):
+    """What the cost measurement runs."""
+
+    budgets: Annotated[list[Count], *Several]
+    """Of the embedded VLM's tokens; another shape keeps the same shares of its own."""
+    methods: Annotated[list[str], *Several]
+    """Baselines, and grip, warmup and full."""
+    batch_sizes: Annotated[list[Count], *Several]
+    repetitions: Annotated[int, Field(ge=3)]
+    """Rounds that count; quartiles need a few."""
+    warmups: Count
+    """Rounds before them that do not."""
+
+
 class ReportConfig(Section):
     """The HTML report."""
 
@@ -420,6 +434,7 @@ class Params(Section):
     grpo: GrpoConfig
     supervised: SupervisedConfig
     evaluate: EvaluateConfig
+    timing: TimingConfig
     report: ReportConfig
 
     @model_validator(mode="after")

@@ -11,6 +11,7 @@ FEATURES = Path("artifacts/features")
 WARMUP = Path("artifacts/warmup")
 TRAIN = Path("artifacts/train")
 EVALUATION = Path("artifacts/evaluation")
+TIMING = Path("artifacts/timing")
 RESULTS = Path("artifacts/results")
 REPORT = Path("report")
 

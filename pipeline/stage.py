@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from inspect import Parameter, signature
 from pathlib import Path
 
 from grip_core.config import load
@@ -18,13 +19,17 @@ from grip_core.errors import UserError
 def run(main: Callable[..., None], **options: Callable) -> None:
     """Call `main` with the checked params. A UserError is printed on stderr and ends the process with code 2.
 
-    `options` are further required arguments by name, each with its type: `run(main, seed=int)` reads `--seed 3` and
-    calls `main(params, seed=3)`.
+    `options` are further arguments by name, each with its type: `run(main, seed=int)` reads `--seed 3` and calls
+    `main(params, seed=3)`. One for which `main` has no default is required.
     """
     parser = argparse.ArgumentParser(description=sys.modules[main.__module__].__doc__)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="the settings (default: %(default)s)")
     for name, kind in options.items():
-        parser.add_argument(f"--{name}", type=kind, required=True)
+        default = signature(main).parameters[name].default
+        if default is Parameter.empty:
+            parser.add_argument(f"--{name}", type=kind, required=True)
+        else:
+            parser.add_argument(f"--{name}", type=kind, default=default, help="default: %(default)s")
     arguments = vars(parser.parse_args())
     try:
         main(load(arguments.pop("params")), **arguments)
