@@ -14,7 +14,7 @@ from grip_core.vlm.context import Context, Selection
 from grip_core.vlm.features import FeatureStore
 from grip_core.vlm.frozen import AnswerScores, FrozenVLM
 
-COLUMNS = ("benchmark", "kind", "example_id", "image_id", "method", "seed", "k", "correct", "log_prob", "kept")
+COLUMNS = ("benchmark", "kind", "example_id", "image_id", "method", "seed", "k", "correct", "log_prob", "kl", "kept")
 
 
 class Selector(Protocol):
@@ -75,9 +75,10 @@ def evaluate(
     batch_size: int,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """A row (COLUMNS) for every example, method and budget; `kept` lists the kept tokens' indices in ascending order.
+    """A row (COLUMNS) for every example, method and budget.
 
-    A context is built once per batch and shared, with what the methods memoise in it, by all methods and budgets.
+    `log_prob` and `kl` (full model || pruned, of the gold answer's tokens) are means over the answer's tokens, nats.
+    `kept` lists in ascending order the tokens that the language model's last layer still has. A context is built once per batch and shared, with what the methods memoise in it, by all methods and budgets.
     """
     jobs = [(method, k) for method in methods for k in budget_grid(method.name, budgets, store.n_visual)]
     frames = []
@@ -88,14 +89,14 @@ def evaluate(
             for method, k in jobs:
                 bar.set_postfix_str(f"{method.name} k={k}", refresh=False)
                 selection = method.selector.select(context, k)
-                scores = vlm.answer_scores(context, selection)
+                scores = vlm.answer_scores(context, selection, with_kl=True)
                 frames.append(_rows(store.table.iloc[index], method, k, selection, scores))
                 bar.update(len(index))
     return pd.concat(frames, ignore_index=True)
 
 
 def _rows(table: pd.DataFrame, method: Method, k: int, selection: Selection, scores: AnswerScores) -> pd.DataFrame:
-    pairs = zip(selection.kept_RK.tolist(), selection.mask_RK.tolist(), strict=True)
+    pairs = zip(*(part_RK.tolist() for part_RK in selection.final), strict=True)
     kept = [[index for index, real in zip(*pair, strict=True) if real] for pair in pairs]
     measured = {
         "method": method.name,
@@ -103,6 +104,7 @@ def _rows(table: pd.DataFrame, method: Method, k: int, selection: Selection, sco
         "k": k,
         "correct": scores.correct_R.cpu().numpy(),
         "log_prob": scores.log_prob_R.float().cpu().numpy(),
+        "kl": scores.kl_R.cpu().numpy(),
         "kept": kept,
     }
     return table.rename(columns={"id": "example_id"}).assign(**measured)[list(COLUMNS)]

@@ -56,14 +56,12 @@ def test_a_row_for_every_example_method_and_budget(llava, store):
 def test_scores_are_those_of_the_vlm(llava, store):
     rows = _evaluate(llava, store, Method("first", 0, First()))
     context = store.context(llava.vlm, np.arange(len(store)))
-    references = {
-        "full": llava.vlm.answer_scores(context),
-        "no_image": llava.vlm.answer_scores(context, Selection.none(context)),
-        "first": llava.vlm.answer_scores(context, First().select(context, 2)),
-    }
+    selections = {"full": None, "no_image": Selection.none(context), "first": First().select(context, 2)}
+    references = {name: llava.vlm.answer_scores(context, item, with_kl=True) for name, item in selections.items()}
     for method, golden in references.items():
         own = rows[(rows["method"] == method) & (rows["k"] != 5)]
         np.testing.assert_allclose(own["log_prob"], golden.log_prob_R.numpy(), rtol=1e-4)
+        np.testing.assert_allclose(own["kl"], golden.kl_R.numpy(), atol=1e-5)
         assert own["correct"].tolist() == golden.correct_R.tolist()
     means = rows.groupby(["method", "k"])["log_prob"].mean()
     assert means.nunique() == len(means)  # the selections matter to this model, or the comparison above tells nothing
