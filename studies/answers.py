@@ -60,7 +60,8 @@ def module_hashes(code: Path, module: str) -> dict[str, str]:
     """
     finder = ModuleFinder(path=[str(code)])
     finder.import_hook(module)
-    files = [Path(file) for found in finder.modules.values() if (file := found.__file__)]
+    # typeshed leaves the attribute out.
+    files = [Path(file) for found in finder.modules.values() if (file := found.__file__)]  # type: ignore[attr-defined]
     ours = sorted(path.relative_to(code) for path in files if path.is_relative_to(code / "grip_core"))
     return {str(path): hashlib.sha256((code / path).read_bytes()).hexdigest() for path in ours}
 

@@ -11,10 +11,11 @@ from typing import Any
 import pandas as pd
 import pytest
 from rich.console import Console
+from torch.nn.utils import parameters_to_vector
 
 from grip_core.config import load
 from grip_core.errors import UserError
-from grip_core.evaluation.exports import ANSWERS, current_hashes, is_stale, read_export
+from grip_core.evaluation.exports import ANSWERS, current_hashes, is_stale, read_export, write_export
 from grip_core.rl.inputs import Inputs, open_task
 from studies.answers import export_answers, module_hashes
 from studies.comparison import ROWS, Comparison, cost
@@ -42,7 +43,7 @@ COMPARED = {"trainable": "studies.comparison:Comparison"}
 
 def of_arms(arms: dict[str, Any], **changes: Any) -> Definition:
     """The toy study of arms."""
-    return toy(**BASE | {"arms": arms, "budget": {"trials": len(arms)}} | changes)
+    return toy(**BASE | {"arms": arms, "budget": {"trials": max(1, len(arms))}} | changes)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +150,7 @@ def test_an_untrained_start_is_the_seeds_own_and_not_the_warm_up(tmp_path):
     assert starts[0] > 0
     assert starts[1] == 0  # a new head is zero: every selection is as probable
     first, again, other = (
-        next(open_task(inputs, tmp_path, "untrained", seed).warmup.parameters()) for seed in (0, 0, 1)
+        parameters_to_vector(open_task(inputs, tmp_path, "untrained", seed).warmup.parameters()) for seed in (0, 0, 1)
     )
     assert first.equal(again)
     assert not first.equal(other)
@@ -219,8 +220,6 @@ def test_arms_run_to_their_end_through_a_kill_and_their_answers_are_exported(tmp
 
 def export_at(folder, **hashes: str):
     """An export by hand."""
-    from grip_core.evaluation.exports import write_export
-
     row = {"benchmark": "b", "example_id": "q", "image_id": 0, "method": "gumbel", "seed": 0, "k": 1, "correct": True}
     write_export(folder, pd.DataFrame([row]), {"hashes": hashes})
     return folder
