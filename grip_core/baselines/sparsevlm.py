@@ -3,8 +3,8 @@
 The raters are the text tokens after the image that resemble it: with visual tokens v_n and text embeddings t_l as the
 language model reads them, R_l = mean over n of softmax_l(v_n . t_l) is at least the mean of all R. At each stage a
 visual token's score is the attention that the raters pay it in the layer that has just run, mean over raters and
-heads. Published are stages at layers 2, 6 and 15 of 32, and numbers of tokens found by the rank of the attention; here the
-stages are at the same parts of the depth, and the numbers fall geometrically to k.
+heads. Published are stages at layers 2, 6 and 15 of 32, and numbers of tokens found by the rank of the attention;
+here the stages are at the same parts of the depth, and the numbers fall geometrically to k.
 """
 
 from __future__ import annotations
