@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from grip_core.claims.results import NOT_RUN, Finding, Result
 from grip_core.claims.schema import Unit
 from grip_core.evaluation.names import benchmark_label, label
 from grip_core.evaluation.words import listed
 
+NAMED = 3
 UNITS: dict[Unit, str] = {"accuracy": "points", "time": "% of the time"}
 
 
@@ -22,7 +24,15 @@ def sentence(result: Result) -> str:
         said += f"; {finding.reason}." + (f" It describes, and decides nothing: {effect}." if effect else "")
     else:
         said += f"; what decides it is {effect}."
-    return said + (f" Its exported answers are stale: {'; '.join(result.stale)}." if result.stale else "")
+    return said + (
+        f" Its exported answers are stale, for these have changed: {_few(result.stale)}." if result.stale else ""
+    )
+
+
+def _few(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = [f"{len(names) - NAMED} more"] if len(names) > NAMED else []
+    return listed([*names[:NAMED], *more])
 
 
 def _effect(finding: Finding, unit: Unit) -> str:

@@ -265,6 +265,12 @@ def test_rows_without_their_columns_are_refused():
         verdict(FRONT, answers({"grip": 0.8}), pd.concat([costs(EVEN)] * 2))
 
 
+def test_categories_as_exports_hold_them_change_nothing():
+    rows = answers({"grip": 0.8, "random": 0.4, "norm": 0.5, "gumbel": 0.5})
+    columns = dict.fromkeys(("benchmark", "example_id", "method"), "category")
+    assert verdict(BEATS, rows.astype(columns)).finding == verdict(BEATS, rows).finding
+
+
 def test_only_what_rests_on_arms_is_stale():
     rows = answers({"grip": 0.8, "random": 0.4, "norm": 0.4, "only_2": {2: 0.5}})
     assert verdict(BEATS, rows, stale=("grpo.steps",)).stale == ()
