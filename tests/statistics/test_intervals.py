@@ -4,9 +4,19 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
-from grip_core.statistics.intervals import mean_interval, paired_difference, score_interval
+from grip_core.seeds import numpy_random
+from grip_core.statistics.intervals import (
+    Comparison,
+    Part,
+    compare,
+    mean_interval,
+    paired_difference,
+    score_interval,
+)
 
 
 def _one_stratum(scores, other, image, confidence=0.95):
@@ -88,10 +98,10 @@ def test_images_answered_alike_widen_the_interval():
 
 
 @pytest.mark.parametrize("seed_spread", [0.0, 0.02, 0.2])
-@pytest.mark.parametrize(("seeds", "others"), [(2, 1), (3, 5)])
+@pytest.mark.parametrize(("seeds", "others"), [(2, 1), (3, 3), (3, 5), (5, 1), (5, 5)])
 def test_false_verdicts_stay_below_their_level(seed_spread, seeds, others):
     """No method is better; one seed-less comparator or several seeds; images shared by the questions."""
-    random, trials, false = np.random.RandomState(4), 400, 0
+    random, trials, false = numpy_random(4, f"{seeds}/{others}/{seed_spread}"), 400, 0
     image = np.repeat(np.arange(40), 3)
     for _ in range(trials):
         liking = 0.1 * random.randn(2, 40)[:, image]  # what each method makes of an image, whatever its seed
@@ -101,6 +111,53 @@ def test_false_verdicts_stay_below_their_level(seed_spread, seeds, others):
         interval = _one_stratum(own, theirs, image)
         false += not interval.low <= 0.0 <= interval.high
     assert false / trials <= 0.05 + 2 * (0.05 * 0.95 / trials) ** 0.5
+
+
+def test_the_parts_are_kept_as_they_add_up():
+    random = numpy_random(6, "scores")
+    a, b, image, stratum = random.rand(3, 24), random.rand(5, 24), np.arange(24) // 2, np.arange(24) // 8
+    found = compare(a, b, image, stratum)
+    images, own, theirs = found.parts
+    assert own == pytest.approx((np.var(a.mean(1), ddof=1) / 3, 2))  # strata of one size: the plain mean
+    assert theirs == pytest.approx((np.var(b.mean(1), ddof=1) / 5, 4))
+    # The mean over 12 images' means, each stratum's 4 around their own: sum over h of var_h / 4, over 3^2.
+    d_HC = (a.mean(0) - b.mean(0)).reshape(3, 4, 2).mean(-1)
+    assert images == pytest.approx((np.var(d_HC, axis=1, ddof=1).sum() / 4 / 9, 9))
+    assert found.interval(0.9) == paired_difference(a, b, image, stratum, 0.9)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.05, 0.3, 30.0])
+def test_the_p_value_of_deterministic_methods_is_the_paired_t_test_s(shift):
+    random = numpy_random(7, "scores")
+    a, b = random.rand(40) + shift, random.rand(40)
+    found = compare(a[None], b[None], np.arange(40), np.zeros(40))
+    assert found.p_value() == pytest.approx(stats.ttest_rel(a, b).pvalue, rel=1e-9)
+    assert found.p_value(null=0.1) == pytest.approx(stats.ttest_rel(a - 0.1, b).pvalue, rel=1e-9)
+
+
+def test_the_p_value_of_two_parts_by_hand():
+    # Two parts of 2 degrees add like one: with t(2), P(|T| > t) = 1 - t / sqrt(2 + t^2), and t = 1 / 0.5 = 2.
+    assert Comparison(1.0, (Part(0.09, 2), Part(0.16, 2)), 9).p_value() == pytest.approx(1 - 2 / 6**0.5, rel=1e-9)
+
+
+@given(
+    st.lists(st.tuples(st.floats(1e-8, 1.0), st.integers(1, 5000)), min_size=1, max_size=3),
+    st.floats(0.001, 0.999),
+)
+@settings(max_examples=100, deadline=None)
+def test_the_p_value_is_the_level_whose_interval_touches_the_null(parts, confidence):
+    found = Comparison(0.5, tuple(Part(*part) for part in parts), 10)
+    interval = found.interval(confidence)
+    for end in (interval.low, interval.high):
+        if abs(end - 0.5) > 1e-6:  # else rounding of the end shows
+            assert found.p_value(end) == pytest.approx(1 - confidence, rel=1e-6)
+
+
+def test_p_values_where_nothing_varies_or_next_to_nothing():
+    still = Comparison(0.2, (Part(0.0, 5), Part(0.0, 2)), 6)
+    assert (still.p_value(), still.p_value(0.2), still.p_value(0.2 + 1e-12)) == (0.0, 1.0, 1.0)
+    assert Comparison(0.2, (Part(1e-6, 10_000), Part(0.0, 2)), 6).p_value() == 0.0  # 200 standard errors
+    assert 0.0 < Comparison(0.2, (Part(1e-6, 10_000), Part(1e-9, 2)), 6).p_value() < 1e-3
 
 
 def test_a_real_difference_is_found():

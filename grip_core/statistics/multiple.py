@@ -1,0 +1,37 @@
+"""Several claims at once: the chance that any of them is wrong stays below the level.
+
+Shape legend: M comparisons of one family. Nothing is assumed of how they depend on each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from grip_core.statistics.intervals import Comparison, Interval
+
+
+def holm(p_M: np.ndarray) -> np.ndarray:
+    """Adjusted p-values, (M,), in the order given (Holm 1979, Scandinavian Journal of Statistics 6).
+
+    The j-th smallest of M is multiplied by M - j + 1, raised to at least the one before it and cut at 1. Claiming
+    whatever is at most alpha makes any false claim with probability at most alpha. Raises ValueError for a value that
+    is no probability, NaN included.
+    """
+    p_M = np.asarray(p_M, dtype=float)
+    if not ((p_M >= 0) & (p_M <= 1)).all():
+        raise ValueError(f"p-values must lie between 0 and 1, but got {p_M.tolist()}")
+    order_M = np.argsort(p_M, kind="stable")
+    adjusted_M = np.empty_like(p_M)
+    adjusted_M[order_M] = np.minimum(np.maximum.accumulate(p_M[order_M] * np.arange(len(p_M), 0, -1)), 1.0)
+    return adjusted_M
+
+
+def simultaneous_intervals(comparisons_M: Sequence[Comparison], confidence: float) -> list[Interval]:
+    """Intervals that all cover at once with probability `confidence` or more, by Bonferroni's inequality.
+
+    Holm's step-down finds more differences, but has no intervals of this simple shape; the smallest p-value of the
+    family is judged alike by both.
+    """
+    return [item.interval(1 - (1 - confidence) / len(comparisons_M)) for item in comparisons_M]
