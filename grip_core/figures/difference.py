@@ -17,15 +17,15 @@ LEGEND = {"better": "GRIP is better", "undecided": "undecided", "worse": "GRIP i
 
 
 def difference(table: pd.DataFrame) -> Figure:
-    """One panel a benchmark; `table` has benchmark, method, effect, low, high (shares) and verdict, methods in the
-    order to be drawn in, from the top."""
+    """One panel a benchmark; `table` has benchmark, method, effect, low, high (shares), n (images) and verdict,
+    methods in the order to be drawn in, from the top."""
     use_theme()
     benchmarks = list(table["benchmark"].unique())
     methods = list(table["method"].unique())
     figure, axes = plt.subplots(
         1,
         len(benchmarks),
-        figsize=(2.0 + 2.6 * len(benchmarks), 1.3 + 0.36 * len(methods)),
+        figsize=(2.0 + 2.6 * len(benchmarks), 1.5 + 0.3 * len(methods)),
         sharex=True,
         sharey=True,
         squeeze=False,
@@ -50,4 +50,4 @@ def _panel(axis: Axes, table: pd.DataFrame, methods: list[str]) -> None:
     axis.set_ylim(len(methods) - 0.4, -0.6)
     axis.tick_params(axis="y", length=0, labelsize=10, labelcolor=INK)
     axis.grid(visible=True, axis="x")
-    axis.set(xlabel="GRIP minus method, points", ylabel="")
+    axis.set(xlabel=f"GRIP minus method, points\nn = {table['n'].max():,} images", ylabel="")

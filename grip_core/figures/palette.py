@@ -1,7 +1,9 @@
 """One look for every figure: each method keeps its color, marker and dashes wherever it is drawn.
 
 The colors are those of Okabe and Ito (2008) and, beyond them, of Paul Tol's "muted" set, which readers with any common
-color vision can tell apart; markers differ as well.
+color vision can tell apart; the few beyond those are Tol's "vibrant". Where a color comes twice, the marker and the
+dashes differ: solid before the language model, dash-dotted inside it, dashed with supervision, dotted for GRPO trained
+otherwise.
 """
 
 from __future__ import annotations
@@ -17,12 +19,12 @@ from grip_core.evaluation.names import GRIP, WARMUP
 INK, QUIET, RULE = "#1f2430", "#6b7280", "#e5e7eb"
 BETTER, UNDECIDED, WORSE = "#0072b2", "#8a8f98", "#b3282d"
 SOLID: tuple[int, ...] = ()
-DASHED, DOTTED = (4, 2), (1, 2)
+DASHED, DOTTED, DASH_DOT = (4, 2), (1, 2), (6, 2, 1, 2)
 
 
 @dataclass(frozen=True)
 class Style:
-    """How a method's line is drawn; `dashes` as matplotlib's (on, off), empty for a solid line."""
+    """How a method's line is drawn; `dashes` as matplotlib's (on, off, ...), empty for a solid line."""
 
     color: str
     marker: str
@@ -40,17 +42,35 @@ STYLES = {
     "norm": Style("#999933", "v"),
     "encoder_attention": Style("#0072b2", "^"),
     "text_similarity": Style("#cc79a7", "P"),
-    "fastv": Style("#56b4e9", "<"),
     "divprune": Style("#009e73", ">"),
+    "visionzip": Style("#117733", "h"),
+    "prumerge": Style("#aa4499", "p"),
+    "vispruner": Style("#661100", "d"),
+    "cdpruner": Style("#44aa99", "8"),
+    "holov": Style("#6699cc", "*"),
+    "fastv": Style("#56b4e9", "<"),
+    "fastv_inside": Style("#56b4e9", "<", DASH_DOT),
+    "sparsevlm": Style("#882255", "v", DASH_DOT),
+    "pyramiddrop": Style("#009e73", "^", DASH_DOT),
+    "dart": Style("#332288", "X", DASH_DOT),
+    "gumbel": Style("#0072b2", "s", DASHED),
+    "soft_topk": Style("#44aa99", "D", DASHED),
+    "diffprune": Style("#cc79a7", "P", DASHED),
+    "distill": Style("#661100", "v", DASHED),
+    "only_2": Style("#ee7733", "v", DOTTED),
+    "only_7": Style("#cc3311", "s", DOTTED),
+    "only_72": Style("#ee3377", "D", DOTTED),
+    "mixture": Style("#aa3377", "P", DOTTED),
+    "no_warmup": Style("#999933", "X", DOTTED),
     FULL: Style("#1f2430", "", SOLID, width=1.2),
     NO_IMAGE: Style("#1f2430", "", DOTTED, width=1.2),
 }
 SPARE = (
-    Style("#117733", "h"),
-    Style("#aa4499", "p"),
-    Style("#661100", "d"),
-    Style("#44aa99", "8"),
-    Style("#6699cc", "*"),
+    Style("#0072b2", "h", DASH_DOT),
+    Style("#cc79a7", "p", DASH_DOT),
+    Style("#117733", "d", DASHED),
+    Style("#aa4499", "8", DASHED),
+    Style("#6699cc", "*", DASHED),
 )
 
 
@@ -65,8 +85,12 @@ def use_theme() -> None:
     sns.set_theme(
         context="notebook",
         style="ticks",
-        font="DejaVu Sans",
+        font="sans-serif",
         rc={
+            "font.sans-serif": [
+                "DejaVu Sans",
+                "Verdana",
+            ],  # of the same widths, for SVG text where the first is missing
             "axes.edgecolor": "#9ca3af",
             "axes.grid": True,
             "axes.grid.axis": "y",

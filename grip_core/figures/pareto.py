@@ -2,76 +2,99 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 import pandas as pd
-import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
 from grip_core.evaluation.evaluate import FULL, NO_IMAGE
-from grip_core.evaluation.names import GRIP, WARMUP, benchmark_label, label, share_label
-from grip_core.figures.palette import Style, styles, use_theme
+from grip_core.evaluation.names import benchmark_label, label
+from grip_core.figures.groups import best_of_groups
+from grip_core.figures.lines import budget_axis, draw_line, grouped_legend, line_style, looks
+from grip_core.figures.palette import RULE, Style, use_theme
 
 COLUMNS = 2
+LEGEND_INCHES = 0.04  # of height, a method
 
 
-def pareto(table: pd.DataFrame) -> Figure:
-    """One panel a benchmark; `table` has benchmark, method, k, accuracy, seed_low and seed_high (bands; NaN for none).
+def pareto(table: pd.DataFrame, questions: int | None = None, trained: tuple[int, int] | None = None) -> Figure:
+    """One panel a benchmark; `table` has benchmark, method, k, accuracy, seed_low and seed_high (bands; NaN for none),
+    seeds and images.
 
-    The unpruned model and the one without the image are horizontal lines.
+    GRIP, its warm-up and the best of each group of methods stand out, and they alone have bands. The unpruned model
+    and the one without the image are horizontal lines. Budgets outside `trained`, GRIP's lowest and highest in
+    training, are shaded. `questions` is the number of test questions over all benchmarks, for the note.
     """
     use_theme()
     benchmarks = list(table["benchmark"].unique())
     n_visual = int(table.loc[table["method"] == FULL, "k"].max())
+    emphasised = best_of_groups(table)
+    look = looks(table["method"], emphasised)
     rows = -(-len(benchmarks) // COLUMNS)
-    figure, axes = plt.subplots(rows, COLUMNS, figsize=(11, 4.1 * rows), squeeze=False)
+    figure, axes = plt.subplots(rows, COLUMNS, figsize=(11, 4.1 * rows + LEGEND_INCHES * len(look)), squeeze=False)
     figure.set_layout_engine("constrained", h_pad=0.12)
     for axis, benchmark in zip(axes.flat, benchmarks, strict=False):
-        _panel(axis, table[table["benchmark"] == benchmark], n_visual)
+        part = table[table["benchmark"] == benchmark]
+        curves = part[~part["method"].isin([FULL, NO_IMAGE])]
+        _references(axis, part, look)
+        _curves(axis, curves, look, emphasised)
+        budget_axis(axis, curves["k"].unique(), n_visual)
+        _shade(axis, curves["k"].unique(), trained)
+        axis.set_ylim(_limits(part))
+        axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axis.set_title(benchmark_label(benchmark))
     for axis in axes[:, 0]:
-        axis.set_ylabel("accuracy")
+        axis.set_ylabel("accuracy (share of questions)")
     for axis in axes.flat[len(benchmarks) :]:
         axis.remove()
-    handles = [_handle(name, styles(table["method"])[name]) for name in _order(table)]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)), fontsize=10)
+    grouped_legend(figure, look, emphasised, _note(table, questions, trained))
     return figure
 
 
-def _panel(axis: Axes, table: pd.DataFrame, n_visual: int) -> None:
-    look = styles(table["method"])
+def _references(axis: Axes, table: pd.DataFrame, look: Mapping[str, Style]) -> None:
     for name in (FULL, NO_IMAGE):
         level = table.loc[table["method"] == name, "accuracy"].iloc[0]
-        axis.axhline(level, color=look[name].color, lw=look[name].width, ls=_dashes(look[name]), zorder=1)
-    curves = table[~table["method"].isin([FULL, NO_IMAGE])]
-    for name in reversed(_order(curves)):  # GRIP last, on top
-        curve, style = curves[curves["method"] == name].sort_values("k"), look[name]
-        axis.fill_between(curve["k"], curve["seed_low"], curve["seed_high"], color=style.color, alpha=0.15, linewidth=0)
-        sns.lineplot(
-            curve,
-            x="k",
-            y="accuracy",
-            color=style.color,
-            marker=style.marker,
-            markersize=style.size,
-            markeredgewidth=0.6,
-            linewidth=style.width,
-            linestyle=_dashes(style),
-            errorbar=None,
-            ax=axis,
-            label=name,
-            legend=False,
-        )
-    axis.set_xscale("log", base=2)
-    ticks = sorted(curves["k"].unique())
-    axis.xaxis.set_major_locator(FixedLocator(ticks))
-    axis.xaxis.set_minor_locator(NullLocator())
-    axis.set_xticklabels([f"{k}\n{share_label(k, n_visual)}" for k in ticks])
-    axis.set(xlabel="kept visual tokens (share)", ylabel="")
-    axis.set_ylim(_limits(table))
-    axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axis.axhline(level, color=look[name].color, lw=look[name].width, ls=line_style(look[name]), zorder=1)
+
+
+def _curves(axis: Axes, table: pd.DataFrame, look: Mapping[str, Style], emphasised: Collection[str]) -> None:
+    for name, curve in table.groupby("method"):
+        style = look[name]
+        if name in emphasised:
+            band = curve.sort_values("k")
+            axis.fill_between(
+                band["k"], band["seed_low"], band["seed_high"], color=style.color, alpha=0.15, linewidth=0
+            )
+        draw_line(axis, curve, "k", "accuracy", name, style)
+    axis.set_ylabel("")
+
+
+def _shade(axis: Axes, budgets: Collection[int], trained: tuple[int, int] | None) -> None:
+    """Grey from half way, on the logarithmic axis, between the last trained budget and the first beyond it."""
+    if trained is None:
+        return
+    low, high = trained
+    left, right = axis.get_xlim()
+    above, below = [k for k in budgets if k > high], [k for k in budgets if k < low]
+    if above:
+        axis.axvspan((min(above) * high) ** 0.5, right, color=RULE, alpha=0.6, linewidth=0, zorder=0)
+    if below:
+        axis.axvspan(left, (max(below) * low) ** 0.5, color=RULE, alpha=0.6, linewidth=0, zorder=0)
+    axis.set_xlim(left, right)
+
+
+def _note(table: pd.DataFrame, questions: int | None, trained: tuple[int, int] | None) -> str:
+    counted = "" if questions is None else f"{questions:,} questions on "
+    repeated = {label(row.method): row.seeds for row in table.itertuples() if row.seeds > 1}
+    seeds = [*(f"{count} of {name}" for name, count in repeated.items()), "1 of the others"]
+    lines = [f"n = {counted}{table['images'].max():,} images over all benchmarks; seeds: {', '.join(seeds)}."]
+    lines.append("Bold: ours, and the best of each group by its mean accuracy here.")
+    if trained is not None:
+        lines.append(f"Shaded: budgets outside those of GRIP's training, {trained[0]} to {trained[1]} tokens.")
+    return "\n".join(lines)
 
 
 def _limits(table: pd.DataFrame) -> tuple[float, float]:
@@ -79,27 +102,3 @@ def _limits(table: pd.DataFrame) -> tuple[float, float]:
     low, high = table["accuracy"].min(), table["accuracy"].max()
     margin = 0.06 * (high - low) + 0.005
     return max(0.0, low - margin), min(1.02, high + margin)
-
-
-def _order(table: pd.DataFrame) -> list[str]:
-    """GRIP, its warm-up, the baselines by name, the references."""
-    first, last = [GRIP, WARMUP], [FULL, NO_IMAGE]
-    present = set(table["method"])
-    return [name for name in [*first, *sorted(present - {*first, *last}), *last] if name in present]
-
-
-def _dashes(style: Style):
-    return (0, style.dashes) if style.dashes else "-"
-
-
-def _handle(name: str, style: Style) -> Line2D:
-    return Line2D(
-        [],
-        [],
-        color=style.color,
-        marker=style.marker,
-        ms=style.size,
-        lw=style.width,
-        ls=_dashes(style),
-        label=label(name),
-    )

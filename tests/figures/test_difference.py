@@ -26,3 +26,8 @@ def test_methods_are_read_from_the_top(differences):
     bottom, top = axis.get_ylim()
     assert bottom > top
     assert [panel.get_title(loc="left") for panel in axis.figure.axes] == ["Mean over benchmarks", "one", "two"]
+
+
+def test_a_panel_says_on_how_many_images_it_rests(differences):
+    labels = [panel.get_xlabel() for panel in difference(differences).axes]
+    assert labels == [f"GRIP minus method, points\nn = {n} images" for n in (40, 20, 20)]
