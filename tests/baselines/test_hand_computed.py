@@ -283,6 +283,18 @@ def test_holov_gives_each_crop_its_share():
     assert kept("holov", context, 13) == [0, 1, 2, 3, 4, 6, 8, 9, 10, 16, 18, 20, 22]
 
 
+def test_holov_compares_crops_by_their_means():
+    """5 x 5 tokens: the first crop is token 0 alone, with .4, the last one 18, 19, 23 and 24, with .2 each.
+
+    By means their shares of 4 tokens are 2.7 and 1.3, by sums they would be 1.3 and 2.7. The first has room for 1, and of
+    the two left over the last crop gets one and token 1, a crop of its own, the other.
+    """
+    attention = torch.zeros(1, 25)
+    attention[0, 0], attention[0, [18, 19, 23, 24]] = 0.4, 0.2
+    context = replace(image_context(5, 5), encoder_attention_BN=attention)
+    assert kept("holov", context, 4) == [0, 1, 18, 19]
+
+
 def test_quotas_round_down_and_hand_on():
     score, size = torch.tensor([[0.2, 0.5, 0.3]]), torch.tensor([[4, 4, 4]])
     assert quotas(score, size, 5).tolist() == [[1, 3, 1]]  # 1, 2.5, 1.5, and one to the best
