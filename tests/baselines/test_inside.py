@@ -67,8 +67,8 @@ def test_attention_and_logits_may_rank_otherwise():
 
 
 def test_raters_resemble_the_image_at_least_as_the_mean():
-    """Two tokens, with dots (0, log 2, log 5) and (log 6, 0, 0) to three words: similarities 1/8, 2/8, 5/8 and 6/8, 1/8,
-    1/8, of mean 7/16, 3/16, 6/16; their mean is a third. The first word pads.
+    """Two tokens, with dots (0, log 2, log 5) and (log 6, 0, 0) to three words: similarities 1/8, 2/8, 5/8 and 6/8,
+    1/8, 1/8, of mean 7/16, 3/16, 6/16; their mean is a third. The first word pads.
     """
     visual_BND = torch.eye(2)[None]
     text_BQD = torch.tensor([[[9.0, 9.0], [0.0, math.log(6)], [math.log(2), 0.0], [math.log(5), 0.0]]])
@@ -106,8 +106,8 @@ class Embedding:
 def test_sparsevlm_is_the_raters_attention():
     """Of three words after two visual tokens the second and the last rate; each asks with its own scale.
 
-    Logits q.k at the visual tokens are q log 2 and q log 3, elsewhere 0. The second word, q = 1, sees five keys: 2 and 3
-    of 2 + 3 + 3. The last, q = 2, sees six: 4 and 9 of 4 + 9 + 4. The first, q = 50, is no rater.
+    Logits q.k at the visual tokens are q log 2 and q log 3, elsewhere 0. The second word, q = 1, sees five keys: 2 and
+    3 of 2 + 3 + 3. The last, q = 2, sees six: 4 and 9 of 4 + 9 + 4. The first, q = 50, is no rater.
     """
     context = synthetic_context(
         torch.ones(1, 2, 1), input_ids_BT=torch.tensor([[0, 1, 1, 7, 5, 5]]), visual_slot_BN=torch.tensor([[1, 2]])
@@ -125,8 +125,8 @@ def directions(degrees: list[float]) -> torch.Tensor:
 
 
 def test_dart_keeps_pivots_and_then_what_is_least_like_one():
-    """Keys of two heads, of L1 norms 1, 8, 3, 7, 2, 6, 5; the pivots 1, 3, 5 and 6 point to 0, 10, 20 and 30 degrees, the
-    others to 40 (at most 40 from a pivot), -60 (90) and 60 (60).
+    """Keys of two heads, of L1 norms 1, 8, 3, 7, 2, 6, 5; the pivots 1, 3, 5 and 6 point to 0, 10, 20 and 30 degrees,
+    the others to 40 (at most 40 from a pivot), -60 (90) and 60 (60).
     """
     hidden = directions([0, 40, 0, -60, 10, 60, 20, 30, 0])
     # Long vectors do not count for more: it is a cosine.
