@@ -286,7 +286,7 @@ def test_holov_gives_each_crop_its_share():
 def test_holov_compares_crops_by_their_means():
     """5 x 5 tokens: the first crop is token 0 alone, with .4, the last one 18, 19, 23 and 24, with .2 each.
 
-    By means their shares of 4 tokens are 2.7 and 1.3, by sums they would be 1.3 and 2.7. The first has room for 1, and of
+    By means their shares of 4 tokens are 2.7 and 1.3, by sums they would be 1.3 and 2.7. The first has room for 1; of
     the two left over the last crop gets one and token 1, a crop of its own, the other.
     """
     attention = torch.zeros(1, 25)
