@@ -29,8 +29,6 @@ class Answers:
         if absent:
             raise ValueError(f"rows of answers need the columns {', '.join(COLUMNS)}, but lack {', '.join(absent)}")
         own = rows[(rows["model"] == setting.model) & rows["benchmark"].isin(setting.benchmarks)]
-        # Exports hold categories, and grouping by those makes groups of what is not there.
-        own = own.astype(dict.fromkeys(("benchmark", "example_id", "method"), object))
         self._setting = setting
         self._parts: dict[tuple[str, int], pd.DataFrame] = dict(list(own.groupby(["method", "k"])))
         self._scores: dict[tuple[str, tuple[int, ...]], Scores] = {}

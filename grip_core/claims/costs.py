@@ -13,7 +13,8 @@ COLUMNS = ("method", "k", "flops", "seconds")
 
 
 class Costs:
-    """One model's costs an answer: FLOPs, and seconds of one machine."""
+    """One model's costs an answer: FLOPs at every budget, and seconds of one machine where they were measured (NaN
+    elsewhere)."""
 
     def __init__(self, table: pd.DataFrame | None, arms: Collection[str]):
         """`table` has COLUMNS, a row a method and budget; None where nothing was measured. `arms` cost what GRIP does.
@@ -32,23 +33,24 @@ class Costs:
         if self._table.empty:
             raise Missing("there are no measured costs")
 
-    def absent(self, methods: Iterable[str]) -> list[str]:
-        """Those of `methods` that have no costs at all."""
-        return [name for name in methods if self._key(name) not in self._table.index.unique("method")]
+    def absent(self, methods: Iterable[str], column: str) -> list[str]:
+        """Those of `methods` that have no "flops", or no "seconds", at any budget."""
+        there = self._table[column].dropna().index.unique("method")
+        return [name for name in methods if self._key(name) not in there]
 
     def flops(self, method: str, k: int) -> float:
         """Floating-point operations. Raises Missing if they were not counted."""
-        return self._value(method, k, "flops")
-
-    def seconds(self, method: str, k: int) -> float:
-        """Time. Raises Missing if it was not measured."""
-        return self._value(method, k, "seconds")
-
-    def _value(self, method: str, k: int, column: str) -> float:
         key = self._key(method), k
-        if key not in self._table.index or pd.isna(self._table.loc[key, column]):
-            raise Missing(f"there are no {column} of {method} at k = {k}")
-        return float(self._table.loc[key, column])
+        if key not in self._table.index or pd.isna(self._table.loc[key, "flops"]):
+            raise Missing(f"there are no flops of {method} at k = {k}")
+        return float(self._table.loc[key, "flops"])
+
+    def seconds(self, method: str) -> dict[int, float]:
+        """Time at each budget at which it was measured, ascending. Raises Missing if it was at none."""
+        if self.absent([method], "seconds"):
+            raise Missing(f"there are no seconds of {method}")
+        seconds = self._table["seconds"].xs(self._key(method), level="method").dropna().sort_index()
+        return {int(k): float(value) for k, value in seconds.items()}
 
     def _key(self, method: str) -> str:
         return GRIP if method in self._arms else method

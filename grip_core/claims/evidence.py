@@ -66,11 +66,11 @@ def contrasts(answers: Answers, plan: Sequence[Planned]) -> tuple[list[Contrast]
     return made, list(dict.fromkeys(missing))
 
 
-def priced(evidence: Evidence, methods: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Those of `methods` that have answers and costs, and what the others are missing. Raises Missing if there are no
-    costs at all."""
+def priced(evidence: Evidence, methods: Sequence[str], column: str) -> tuple[list[str], list[str]]:
+    """Those of `methods` that have answers and "flops" or "seconds", and what the others are missing. Raises Missing if
+    there are no costs at all."""
     evidence.costs.check()
-    absent = {"answers": evidence.answers.absent(methods), "costs": evidence.costs.absent(methods)}
+    absent = {"answers": evidence.answers.absent(methods), column: evidence.costs.absent(methods, column)}
     missing = [f"there are no {what} of {listed(names)}" for what, names in absent.items() if names]
     return [name for name in methods if not any(name in names for names in absent.values())], missing
 

@@ -29,7 +29,7 @@ def dominates(claim: Dominates, evidence: Evidence) -> Finding:
     """
     answers = evidence.answers
     budgets = answers.small_budgets(claim.method, claim.share)
-    peers, unpriced = priced(evidence, evidence.claims.peers(claim))
+    peers, unpriced = priced(evidence, evidence.claims.peers(claim), "flops")
     points = [(other, k) for other in peers for k in answers.budgets(other)]
     if not points:
         raise Missing("; ".join(unpriced))

@@ -5,6 +5,7 @@ Shape legend: K budgets, ascending.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
@@ -22,14 +23,14 @@ SMALLEST = -8.0
 class Curve:
     """A method at its budgets below `n_visual`: its difference from the unpruned model, and its seconds an answer.
 
-    The last of `seconds` is the unpruned model's: who needs every token does not prune. The unpruned model itself is
-    a curve without budgets.
+    Times may be measured at other budgets than answers, by tokens and ascending; the last is the unpruned model's, for
+    who needs every token does not prune. The unpruned model itself is a curve without budgets.
     """
 
     n_visual: int
     budgets: tuple[int, ...]
     differences: tuple[Comparison, ...]
-    seconds: tuple[float, ...]
+    seconds: Mapping[int, float]
 
     def enough(self, margin: float, confidence: float) -> SmallestBudget:
         """The smallest budget within `margin` of the unpruned model."""
@@ -40,12 +41,13 @@ class Curve:
         return smallest_budget(np.array(self.budgets), effect_K, low_K, high_K, margin, self.n_visual)
 
     def may_need_fewer(self, enough: SmallestBudget) -> bool:
-        """Whether the low end of a smallest budget is only the smallest that was measured."""
-        return bool(self.budgets) and 1 < self.budgets[0] == enough.low
+        """Whether the low end of a smallest budget is at or below the smallest of which answers and time are known."""
+        smallest = max(self.budgets[0], min(self.seconds)) if self.budgets else 0
+        return smallest > 1 and enough.low <= smallest
 
     def cost(self, k: float) -> float:
         """Seconds at a budget, linear between those measured. Noise must not make more tokens faster."""
-        return float(np.interp(k, [*self.budgets, self.n_visual], list(accumulate(self.seconds, max))))
+        return float(np.interp(k, list(self.seconds), list(accumulate(self.seconds.values(), max))))
 
 
 @dataclass(frozen=True)

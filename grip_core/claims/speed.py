@@ -16,7 +16,7 @@ from grip_core.evaluation.words import listed
 
 def faster(claim: Faster, evidence: Evidence) -> Finding:
     """Whether enough of each peer's time is saved. Raises Missing if the method's own curve is, or every peer's."""
-    peers, missing = priced(evidence, evidence.claims.peers(claim))
+    peers, missing = priced(evidence, evidence.claims.peers(claim), "seconds")
     own = _curve(evidence, claim.method)
     made = []
     for other in peers:
@@ -43,5 +43,5 @@ def _curve(evidence: Evidence, method: str) -> Curve:
         n_visual=n_visual,
         budgets=budgets,
         differences=tuple(paired(evidence.answers, Planned(method, (k,), FULL, (n_visual,))) for k in budgets),
-        seconds=(*(evidence.costs.seconds(method, k) for k in budgets), evidence.costs.seconds(FULL, n_visual)),
+        seconds=evidence.costs.seconds(method) | evidence.costs.seconds(FULL),
     )

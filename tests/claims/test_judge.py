@@ -232,15 +232,27 @@ def test_what_is_missing_is_said(rows, reason):
     assert (found.verdict, found.reason) == ("not run", reason)
 
 
-@pytest.mark.parametrize("book", [FRONT, SPEED])
-def test_missing_costs_are_said(book):
-    rows = curves(FAST, SLOW)
-    for table, reason in (
+@pytest.mark.parametrize(("book", "column"), [(FRONT, "flops"), (SPEED, "seconds")])
+def test_missing_costs_are_said(book, column):
+    rows, table = curves(FAST, SLOW), costs(EVEN)
+    unknown = table.assign(**{column: table[column].where(table["method"] != "norm")})
+    for given, reason in (
         (None, "there are no measured costs"),
-        (costs(EVEN).query("method != 'norm'"), "there are no costs of norm"),
+        (unknown, f"there are no {column} of norm"),
+        (table.query("method != 'norm'"), f"there are no {column} of norm"),
     ):
-        found = verdict(book, rows, table).finding
+        found = verdict(book, rows, given).finding
         assert (found.verdict, found.reason) == ("not run", reason)
+    assert verdict(FRONT, rows, table.query("method != 'norm' or k != 4")).finding.reason == (
+        "there are no flops of norm at k = 4"
+    )
+
+
+def test_times_may_be_measured_at_fewer_budgets_than_answers():
+    """They are straight in k here, so that nothing is lost."""
+    rows, table = curves(SLOW, SLOW), costs(EVEN, EVEN | {"norm": 1.1, "random": 1.2})
+    few = table.assign(seconds=table["seconds"].where(table["k"] != 4))
+    assert verdict(SPEED, rows, few).finding.effect == pytest.approx(verdict(SPEED, rows, table).finding.effect)
 
 
 def test_arms_cost_what_grip_does():

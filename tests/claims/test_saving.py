@@ -1,19 +1,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from grip_core.claims.saving import Curve, Saving
 from grip_core.statistics.intervals import Comparison, Part
 
-FULL = Curve(16, (), (), (20.0,))
+FULL = Curve(16, (), (), {16: 20.0})
 
 
 def curve(differences: list[float], seconds: tuple[float, ...] = (6.0, 8.0, 12.0, 20.0), sd: float = 0.02) -> Curve:
     """A method at 2, 4 and 8 of 16 tokens."""
     comparisons = tuple(Comparison(effect, (Part(sd**2, 50),), 30) for effect in differences)
-    return Curve(16, (2, 4, 8), comparisons, seconds)
+    return Curve(16, (2, 4, 8), comparisons, dict(zip((2, 4, 8, 16), seconds, strict=True)))
 
 
 def test_the_saving_is_that_of_the_smallest_budgets():
@@ -43,3 +44,5 @@ def test_ends_that_rest_on_the_smallest_measured_budget_are_open():
     assert Saving(short, enough, 0.1, 30).interval(0.95).low == -math.inf
     assert Saving(enough, short, 0.1, 30).interval(0.95).high == 1.0
     assert Saving(short, FULL, 0.1, 30).interval(0.95).low > 0
+    untimed = replace(short, seconds={16: 20.0})  # enough at 7 tokens or so, of which no time is known
+    assert Saving(untimed, FULL, 0.1, 30).interval(0.95).high == 1.0
