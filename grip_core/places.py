@@ -12,6 +12,7 @@ WARMUP = Path("artifacts/warmup")
 TRAIN = Path("artifacts/train")
 EVALUATION = Path("artifacts/evaluation")
 TIMING = Path("artifacts/timing")
+EXPORTS = Path("artifacts/exports")
 RESULTS = Path("artifacts/results")
 REPORT = Path("report")
 

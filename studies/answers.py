@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from modulefinder import ModuleFinder
 from pathlib import Path
@@ -12,7 +11,7 @@ import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
 from grip_core.errors import UserError
-from grip_core.evaluation.exports import write_export
+from grip_core.evaluation.exports import code_hash, write_export
 from studies.comparison import ROWS, cost
 from studies.definition import ARM
 from studies.export import summary
@@ -54,7 +53,7 @@ def export_answers(folder: StudyFolder, target: Path) -> Path:
 
 
 def module_hashes(code: Path, module: str) -> dict[str, str]:
-    """SHA-256 of every file of grip_core that a module under `code` imports, itself or through others, by its path.
+    """`code_hash` of every file of grip_core that a module under `code` imports, itself or through others, by its path.
 
     Imports inside of functions count too, so these are more than a run has read, never fewer.
     """
@@ -63,7 +62,7 @@ def module_hashes(code: Path, module: str) -> dict[str, str]:
     # typeshed leaves the attribute out.
     files = [Path(file) for found in finder.modules.values() if (file := found.__file__)]  # type: ignore[attr-defined]
     ours = sorted(path.relative_to(code) for path in files if path.is_relative_to(code / "grip_core"))
-    return {str(path): hashlib.sha256((code / path).read_bytes()).hexdigest() for path in ours}
+    return {str(path): code_hash(code / path) for path in ours}
 
 
 def _run(folder: StudyFolder, trial: FrozenTrial, seed: int) -> Path:

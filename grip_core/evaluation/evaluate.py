@@ -97,6 +97,7 @@ def evaluate(
 
 def _rows(table: pd.DataFrame, method: Method, k: int, selection: Selection, scores: AnswerScores) -> pd.DataFrame:
     pairs = zip(*(part_RK.tolist() for part_RK in selection.final), strict=True)
+    assert scores.kl_R is not None  # asked for
     kept = [[index for index, real in zip(*pair, strict=True) if real] for pair in pairs]
     measured = {
         "method": method.name,
