@@ -78,7 +78,8 @@ def evaluate(
     """A row (COLUMNS) for every example, method and budget.
 
     `log_prob` and `kl` (full model || pruned, of the gold answer's tokens) are means over the answer's tokens, nats.
-    `kept` lists in ascending order the tokens that the language model's last layer still has. A context is built once per batch and shared, with what the methods memoise in it, by all methods and budgets.
+    `kept` lists in ascending order the tokens that the language model's last layer still has. A context is built once
+    per batch and shared, with what the methods memoise in it, by all methods and budgets.
     """
     jobs = [(method, k) for method in methods for k in budget_grid(method.name, budgets, store.n_visual)]
     frames = []
