@@ -46,7 +46,7 @@ class Comparison(Training):
         self.data |= {
             "test": {str(folder): (folder / COMPLETE).read_text() for folder in folders},
             "evaluate": {"budgets": params.evaluate.budgets, "batch_size": params.evaluate.batch_size},
-            "inputs": input_hashes(params),
+            "inputs": input_hashes(params.data.benchmarks, params.vlm.path),
         }
         self.fingerprint |= self.data
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from grip_core.config import Params
 from grip_core.errors import UserError
 from grip_core.files import atomic_file, write_text
 from grip_core.places import PREPARED, WARMUP
@@ -58,10 +57,10 @@ def is_stale(manifest: Mapping[str, Any], current: Mapping[str, str]) -> list[st
     return [name for name, value in manifest["hashes"].items() if current.get(name) != value]
 
 
-def current_hashes(manifest: Mapping[str, Any], params: Params) -> dict[str, str]:
+def current_hashes(manifest: Mapping[str, Any], benchmarks: Sequence[str], vlm: str) -> dict[str, str]:
     """Today's hashes of what the manifest names, relative to the repository's root; what is gone has none."""
     files = [Path(name) for name in manifest["hashes"] if name.endswith(".py")]
-    return {**input_hashes(params), **{str(path): code_hash(path) for path in files if path.exists()}}
+    return {**input_hashes(benchmarks, vlm), **{str(path): code_hash(path) for path in files if path.exists()}}
 
 
 def code_hash(path: Path) -> str:
@@ -82,13 +81,13 @@ def _is_text(statement: ast.stmt) -> bool:
     )
 
 
-def input_hashes(params: Params) -> dict[str, str]:
-    """Hashes of the prepared data, the VLM and the warm-up's scorer that lie here now."""
+def input_hashes(benchmarks: Sequence[str], vlm: str) -> dict[str, str]:
+    """Hashes of the benchmarks' prepared data, the VLM at that path and the warm-up's scorer, as they lie here now."""
     from grip_core.vlm.load import fingerprint  # imports torch, which whoever only reads an export need not wait for
 
-    folders = [PREPARED / name for name in params.data.benchmarks]
+    folders = [PREPARED / name for name in benchmarks]
     data = {str(folder): hash_files(_files(folder)) for folder in folders}
-    return {**data, "vlm": fingerprint(params.vlm.path), "warmup": hash_files((WARMUP / "scorer").iterdir())}
+    return {**data, "vlm": fingerprint(vlm), "warmup": hash_files((WARMUP / "scorer").iterdir())}
 
 
 def _files(folder: Path) -> Iterable[Path]:

@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 
 from grip_core.evaluation.evaluate import FULL, NO_IMAGE
-from grip_core.evaluation.names import GRIP, WARMUP
+from grip_core.evaluation.names import GRIP, SPECIALISTS, WARMUP
 from grip_core.evaluation.tables import MEAN, collect_scores, difference_table, seed_means
 from grip_core.evaluation.words import verdict_sentences
 from grip_core.policy.budgets import headline_budgets
 
 
 def compared_methods(rows: pd.DataFrame) -> list[str]:
-    """What GRIP is compared with: its warm-up first, then the baselines by name."""
-    others = sorted(set(rows["method"]) - {GRIP, WARMUP, FULL, NO_IMAGE})
+    """What GRIP is compared with: its warm-up first, then the others by name."""
+    others = sorted(set(rows["method"]) - {GRIP, WARMUP, FULL, NO_IMAGE, *SPECIALISTS})
     return [WARMUP, *others]
 
 

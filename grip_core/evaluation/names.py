@@ -6,11 +6,35 @@ from grip_core.baselines.registry import known
 from grip_core.evaluation.evaluate import FULL, NO_IMAGE
 
 GRIP, WARMUP = "grip", "warmup"
-LABELS = {GRIP: "GRIP", WARMUP: "Warm-up only", FULL: "All tokens", NO_IMAGE: "No image"}
+SPECIALISTS = ("only_2", "only_7", "only_72", "mixture")
+"""GRPO at some budgets alone: held against GRIP where a claim says so, at those budgets, and ranked nowhere."""
+LABELS = {
+    GRIP: "GRIP",
+    WARMUP: "Warm-up only",
+    FULL: "All tokens",
+    NO_IMAGE: "No image",
+    "distill": "Distillation",
+    "gumbel": "Gumbel straight-through",
+    "soft_topk": "Soft top-k (VisionSelector)",
+    "diffprune": "Soft top-k, noise (DiffPrune)",
+    "only_2": "GRPO at k = 2 only",
+    "only_7": "GRPO at k = 7 only",
+    "only_72": "GRPO at k = 72 only",
+    "mixture": "GRPO at k = 1, 4, 14",
+    "no_warmup": "GRPO without warm-up",
+    "grip_vlm": "GRIP-VLM",
+}
 BENCHMARK_LABELS = {
     "easy_vqa": "easy-VQA",
     "sort_of_clevr": "Sort-of-CLEVR",
     "digit_grids": "Digit grids",
+    "pope": "POPE",
+    "scienceqa": "ScienceQA",
+    "ai2d": "AI2D",
+    "mme": "MME",
+    "ocrbench": "OCRBench",
+    "textvqa": "TextVQA",
+    "gqa": "GQA",
     "mean": "Mean over benchmarks",
 }
 

@@ -244,6 +244,9 @@ def test_what_has_changed_since_is_told_by_name(tmp_path, monkeypatch, params):
     manifest = {
         "hashes": {"grip_core/rl/grpo.py": hashes["grip_core/rl/grpo.py"], "vlm": "old", "grip_core/gone.py": "x"}
     }
-    monkeypatch.setattr("grip_core.evaluation.exports.input_hashes", lambda params: {"vlm": "new"})
-    assert is_stale(manifest, current_hashes(manifest, params)) == ["vlm", "grip_core/gone.py"]
+    monkeypatch.setattr("grip_core.evaluation.exports.input_hashes", lambda *_: {"vlm": "new"})
+    assert is_stale(manifest, current_hashes(manifest, params.data.benchmarks, params.vlm.path)) == [
+        "vlm",
+        "grip_core/gone.py",
+    ]
     assert is_stale(manifest, json.loads(json.dumps(manifest))["hashes"]) == []
