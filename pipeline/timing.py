@@ -79,7 +79,7 @@ def random_bench(shape: str, timing: TimingConfig, scorer: ScorerConfig) -> Benc
         max(timing.batch_sizes),
         dtype.itemsize,
     )
-    check_fits(shape, needed, available_bytes(device), device)
+    check_fits(shape, needed, available_bytes(device), device.type)
     vlm = random_vlm(shape, device, dtype)
     batches = {size: random_batch(vlm, size) for size in timing.batch_sizes}
     with torch.random.fork_rng():

@@ -29,10 +29,10 @@ def available_bytes(device: torch.device) -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def check_fits(shape: str, needed: int, available: int, device: torch.device) -> None:
-    """Raise UserError if it does not."""
+def check_fits(shape: str, needed: int, available: int, device: str) -> None:
+    """Raise UserError if it does not; `device` is a type, cuda or cpu."""
     if needed > available:
         raise UserError(
-            f"{shape} needs {needed / 1e9:.0f} GB of memory, but {device.type} has {available / 1e9:.0f} GB; lower "
+            f"{shape} needs {needed / 1e9:.0f} GB of memory, but {device} has {available / 1e9:.0f} GB; lower "
             f"timing.batch_sizes or take --shape {STAND_IN}, which has the same depth and numbers of tokens"
         )
