@@ -143,7 +143,7 @@ def _round_ticks(low: float, high: float) -> list[float]:
         for power in range(-12, 16)
         for digit in ((1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9) if fine else (1, 2, 5))
     ]
-    return [step for step in steps if 0.9 * low <= step <= 1.1 * high]
+    return [step for step in steps if 0.95 * low <= step <= 1.05 * high]
 
 
 def _order(table: pd.DataFrame) -> list[str]:
