@@ -1,30 +1,112 @@
-"""Turn rows of answers into tables with intervals, the headline numbers and the learning curves: artifacts/results."""
+"""Turn rows of answers into tables with intervals, verdicts on the paper's claims, and headline numbers.
+
+All of it, and the learning curves, goes to artifacts/results. Beside the pipeline's own rows enter those of scorers
+that were trained otherwise, as a study has exported them, where they answer the same questions from the same model.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from grip_core.claims.judge import judge
+from grip_core.claims.results import Result, comparison_table, ledger_table
+from grip_core.claims.schema import Claims, Setting, load_claims
+from grip_core.claims.words import sentence
 from grip_core.config import Params
 from grip_core.evaluation.curves import read_curves
+from grip_core.evaluation.exports import MANIFEST, current_hashes, is_stale, read_export
 from grip_core.evaluation.headline import headline, headline_differences
+from grip_core.evaluation.names import GRIP
+from grip_core.evaluation.summary import profile_table, summary_table
 from grip_core.evaluation.tables import accuracy_table, interval_table
 from grip_core.evaluation.training import training_summaries
 from grip_core.files import write_text
-from grip_core.places import EVALUATION, RESULTS, WARMUP, train_run
+from grip_core.places import EVALUATION, EXPORTS, RESULTS, TIMING, WARMUP, train_run
 from pipeline.stage import run
 
+ARMS = EXPORTS / "training_principles"
 
-def aggregate(rows: pd.DataFrame, curves: pd.DataFrame, share: float, confidence: float) -> dict[str, str]:
+
+@dataclass(frozen=True)
+class Arms:
+    """Answers of scorers that a study has trained. `stale` names what has changed since."""
+
+    rows: pd.DataFrame
+    stale: Sequence[str]
+
+
+def read_arms(folder: Path, benchmarks: Sequence[str], vlm: str) -> Arms:
+    """An export's rows with the column `model`; none if there is no export. Raises UserError if it is damaged."""
+    if not (folder / MANIFEST).exists():
+        return Arms(pd.DataFrame(), [])
+    rows, manifest = read_export(folder)
+    stale = is_stale(manifest, current_hashes(manifest, benchmarks, vlm))
+    return Arms(rows.assign(model=manifest["params"]["vlm"]["path"]), stale)
+
+
+def comparable(rows: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
+    """Those of the arms' rows that can stand in one table with `rows`.
+
+    None unless they are of the same model and the same questions; then those at GRIP's budgets.
+    """
+    questions, budgets = _questions(rows), set(rows.loc[rows["method"] == GRIP, "k"])
+    if arms.empty or set(arms["model"]) != set(rows["model"]) or _questions(arms) != questions:
+        return arms.iloc[:0]
+    return arms[arms["k"].isin(budgets)]
+
+
+def _questions(rows: pd.DataFrame) -> set[tuple[str, str]]:
+    return set(rows[["benchmark", "example_id"]].drop_duplicates().itertuples(index=False, name=None))
+
+
+def read_costs(folder: Path, shape: str, batch: int) -> pd.DataFrame | None:
+    """method, k, flops and seconds an answer (NaN where not timed) of a model's shape; None if it was not measured."""
+    path = folder / f"{shape}-flops.csv"
+    if not path.exists():
+        return None
+    timed = pd.read_csv(folder / f"{shape}.csv")
+    seconds = timed[timed["batch"] == batch].groupby(["method", "k"], as_index=False)["seconds"].sum()
+    return pd.read_csv(path).merge(seconds, on=["method", "k"], how="outer")
+
+
+def judge_all(
+    claims: Claims, rows: pd.DataFrame, arms: Arms, timing: Path, batch: int, confidence: float
+) -> list[Result]:
+    """Every claim in every setting; `batch` is that of the times."""
+
+    def judged(setting: Setting) -> list[Result]:
+        costs = read_costs(timing, setting.shape, batch)
+        everything = pd.concat([rows, arms.rows], ignore_index=True)
+        return judge(claims, everything, costs, setting, confidence, arms.stale)
+
+    return [result for setting in claims.settings for result in judged(setting)]
+
+
+def aggregate(
+    rows: pd.DataFrame,
+    curves: pd.DataFrame,
+    results: Sequence[Result],
+    costs: pd.DataFrame | None,
+    share: float,
+    confidence: float,
+) -> dict[str, str]:
     """Texts of the result files by name."""
     differences = headline_differences(rows, share, confidence)
     numbers = headline(rows, differences, share, confidence) | {"training": training_summaries(curves)}
+    budgets = [int(k) for k in numbers["budgets"].split(", ")]
     frames = {
         "accuracy.csv": accuracy_table(rows),
         "table.csv": interval_table(rows, confidence),
         "differences.csv": differences,
+        "summary.csv": summary_table(rows, costs, budgets, confidence),
+        "profiles.csv": profile_table(rows, budgets),
+        "claims.csv": ledger_table(results).assign(sentence=[sentence(result) for result in results]),
+        "comparisons.csv": comparison_table(results),
         "curves.csv": curves,
     }
     texts = {name: frame.to_csv(index=False, float_format="%.6g") for name, frame in frames.items()}
@@ -40,10 +122,23 @@ def write_results(texts: dict[str, str], folder: Path) -> None:
 def main(params: Params) -> None:
     """Run the stage."""
     runs = {"warmup": WARMUP, **{f"seed-{seed}": train_run(seed) for seed in params.grpo.seeds}}
-    rows = pd.read_parquet(EVALUATION / "rows.parquet")
-    texts = aggregate(rows, read_curves(runs), params.evaluate.headline_share, params.report.confidence)
+    rows = pd.read_parquet(EVALUATION / "rows.parquet").assign(model=params.vlm.path)
+    arms = read_arms(ARMS, params.data.benchmarks, params.vlm.path)
+    confidence, batch = params.report.confidence, min(params.timing.batch_sizes)
+    claims = load_claims()
+    results = judge_all(claims, rows, arms, TIMING, batch, confidence)
+    costs = read_costs(TIMING, claims.shape_of(params.vlm.path), batch)
+    texts = aggregate(
+        pd.concat([rows, comparable(rows, arms.rows)], ignore_index=True),
+        read_curves(runs),
+        results,
+        costs,
+        params.evaluate.headline_share,
+        confidence,
+    )
     write_results(texts, RESULTS)
     print(json.loads(texts["headline.json"])["verdict"])
+    print(*(sentence(result) for result in results), sep="\n")
 
 
 if __name__ == "__main__":

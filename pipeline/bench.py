@@ -31,7 +31,8 @@ from grip_core.policy.scorer import Scorer
 from grip_core.rl import scoring
 from grip_core.rl.grpo import SelectionTrainer
 from grip_core.rl.inputs import load_scorer
-from grip_core.rl.train import Task, build_trainer
+from grip_core.rl.task import Task
+from grip_core.rl.train import build_trainer
 from grip_core.seeds import torch_generator
 from grip_core.vlm.assemble import Assembled, assemble
 from grip_core.vlm.context import Context, Selection

@@ -28,7 +28,8 @@ from grip_core.config import BudgetConfig, GrpoConfig, Params
 from grip_core.errors import UserError
 from grip_core.places import FEATURES, WARMUP
 from grip_core.rl.inputs import load_scorer
-from grip_core.rl.train import Task, build_trainer
+from grip_core.rl.task import Task
+from grip_core.rl.train import build_trainer
 from grip_core.vlm.features import load_store
 from grip_core.vlm.frozen import FrozenVLM
 from grip_core.vlm.load import load_vlm

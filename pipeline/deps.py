@@ -8,11 +8,15 @@ imports whatever lies beside it, so it counts as its whole folder; a file beside
 a template, counts as well. Keys are the attributes read from the variable `params` in the stage's modules under
 pipeline/: `params.data` is a section, `params.data.seed` one key. What a stage's matrix iterates over is not a
 parameter of its single runs, so that another seed does not rerun those that exist.
+
+A stage that reads a study's export also depends on the modules that its manifest names: when one changes, the export is
+stale, and the stage has to say so.
 """
 
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -22,6 +26,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from grip_core.config import Params
+from grip_core.evaluation.exports import MANIFEST
 from grip_core.files import atomic_file
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,7 +46,7 @@ def main() -> None:
             print(f"{name}: {script} does not exist yet; left alone")
             continue
         # Slices, so that the lists keep their place and style.
-        stage["deps"][:] = [*data_deps(stage), *code_deps(ROOT, script)]
+        stage["deps"][:] = [*data_deps(stage), *all_code_deps(ROOT, stage)]
         stage["params"][:] = stage_params(ROOT, stage)
     with atomic_file(path) as file:
         yaml.dump(document, file)
@@ -58,6 +63,15 @@ def stage_module(stage: Mapping[str, Any]) -> str:
 def data_deps(stage: Mapping[str, Any]) -> list[str]:
     """The dependencies of a stage that are not code."""
     return [dep for dep in stage["deps"] if dep.split("/")[0] not in FIRST_PARTY]
+
+
+def all_code_deps(root: Path, stage: Mapping[str, Any]) -> list[str]:
+    """The code that a stage runs, and that of the exports it reads; relative to `root`, sorted."""
+    manifests = [root / dep / MANIFEST for dep in data_deps(stage)]
+    hashes = [json.loads(path.read_text())["hashes"] for path in manifests if path.is_file()]
+    exported = {name for named in hashes for name in named if name.endswith(".py") and (root / name).is_file()}
+    run = code_deps(root, stage_module(stage))
+    return sorted({*run, *(name for name in exported if str(Path(name).parent) not in run)})
 
 
 def code_deps(root: Path, module: str) -> list[str]:

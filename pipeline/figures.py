@@ -11,91 +11,44 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
+from grip_core.claims.schema import load_claims
 from grip_core.config import BudgetConfig, Params
-from grip_core.data.examples import load_split
-from grip_core.data.registry import BENCHMARKS
+from grip_core.evaluation.coverage import coverage_table, keep_share_table
 from grip_core.evaluation.evaluate import FULL, NO_IMAGE
-from grip_core.evaluation.names import GRIP, benchmark_label, label
+from grip_core.evaluation.tables import MEAN
+from grip_core.figures.coverage import coverage_curves, keep_heat_maps
 from grip_core.figures.curves import curves
 from grip_core.figures.difference import difference
-from grip_core.figures.keep_maps import Answered, KeepMap, keep_maps
+from grip_core.figures.groups import best_of_groups
+from grip_core.figures.keep_maps import keep_maps, methods_by_budgets, shrinking
+from grip_core.figures.ledger import ledger
 from grip_core.figures.pareto import pareto
-from grip_core.figures.report import Picture, render_report
+from grip_core.figures.profiles import profiles
+from grip_core.figures.published import CAPTION, published
+from grip_core.figures.report import Findings, Picture, render_report
 from grip_core.figures.save import figure_bytes, save_figure
 from grip_core.figures.schedules import schedules
+from grip_core.figures.speed import accuracy_against_cost, parts
 from grip_core.files import write_text
-from grip_core.places import EVALUATION, FEATURES, PREPARED, REPORT, RESULTS, train_run
+from grip_core.places import EVALUATION, FEATURES, PREPARED, REPORT, RESULTS, TIMING, train_run
 from grip_core.policy.budgets import SCHEDULES, make_schedule
+from grip_core.published.numbers import read_published
 from grip_core.runs import environment, hash_files
-from grip_core.seeds import numpy_random, torch_generator
-from grip_core.vlm.context import Selection
-from grip_core.vlm.features import FeatureStore, load_store
-from grip_core.vlm.frozen import FrozenVLM
+from grip_core.seeds import torch_generator
+from grip_core.vlm.features import load_store
 from grip_core.vlm.load import load_vlm
+from pipeline.examples import Examples, choose_examples
 from pipeline.stage import run
-
-SHOWN = (GRIP, "fastv", "encoder_attention", "random")
-"""Methods whose keep maps are drawn, beside all tokens; those that were not evaluated are left out."""
 
 EXAMPLES_CAPTION = (
     "Test questions drawn at random among those that the model answers rightly with all tokens and wrongly without the "
     "image, whatever the pruning methods make of them. Patches that a method does not keep are darkened (k = {k}); the "
     "model's answer from what is kept stands below each image."
 )
-
-
-def choose_examples(rows: pd.DataFrame, count: int) -> list[str]:
-    """Ids of examples to show, benchmarks in turn, drawn at random among those that need the image.
-
-    Those are the questions that the model answers rightly with all tokens and wrongly without the image. What the
-    pruning methods make of them plays no part.
-    """
-    wide = rows[rows["method"].isin([FULL, NO_IMAGE])].pivot(
-        index=["benchmark", "example_id"], columns="method", values="correct"
-    )
-    candidates = wide.index[wide[FULL] & ~wide[NO_IMAGE]].to_frame(index=False)
-    order = candidates.iloc[numpy_random(0, "report examples").permutation(len(candidates))]
-    turn = order.groupby("benchmark").cumcount()
-    return order.assign(turn=turn).sort_values(["turn", "benchmark"])["example_id"].head(count).tolist()
-
-
-def build_keep_maps(
-    vlm: FrozenVLM, store: FeatureStore, rows: pd.DataFrame, example_ids: Sequence[str], k: int, prepared: Path
-) -> list[KeepMap]:
-    """Images, kept patches at budget k under each method's first seed, and the model's answers from those patches."""
-    place = {example: i for i, example in enumerate(store.table["id"])}
-    index = [place[example] for example in example_ids]
-    context = store.context(vlm, index)
-    first = rows[rows["k"] == k].sort_values("seed").drop_duplicates(["method", "example_id"])
-    kept = first.set_index(["method", "example_id"])["kept"]
-    answered = [_answered(vlm, context, "all tokens", None)]
-    for method in SHOWN:
-        if method in kept.index.get_level_values("method"):
-            patches = [list(kept[method, example]) for example in example_ids]
-            answered.append(_answered(vlm, context, f"{label(method)}, k = {k}", patches))
-    splits = {
-        name: load_split(prepared / name / "test", BENCHMARKS[name].render)
-        for name in store.table["benchmark"].unique()
-    }
-    return [
-        KeepMap(
-            splits[item["benchmark"]].image(item["image_id"]),
-            benchmark_label(item["benchmark"]),
-            item["question"],
-            item["answer"],
-            [
-                Answered(name, None if patches is None else patches[b], answers[b], answers[b] == item["answer"])
-                for name, patches, answers in answered
-            ],
-        )
-        for b, item in enumerate(store.table.iloc[index].to_dict("records"))
-    ]
-
-
-def _answered(vlm: FrozenVLM, context, name: str, patches: list[list[int]] | None):
-    selection = Selection.all(context) if patches is None else Selection.of(torch.tensor(patches))
-    answers = vlm.processor.tokenizer.batch_decode(vlm.generate(context, selection), skip_special_tokens=True)
-    return name, patches, [answer.strip() for answer in answers]
+MAPS = ("keep_maps", "shrinking", "methods_by_budgets")
+"""Figures of photographs, which are smaller as pixels than as vectors."""
+SHRINKING = 4
+"""Examples shown at every budget."""
 
 
 def draw_budgets(config: BudgetConfig, rollouts: int, prompts: int, seed: int) -> pd.DataFrame:
@@ -160,8 +113,7 @@ def order_methods(differences: pd.DataFrame) -> pd.DataFrame:
 
 def write_report(
     folder: Path,
-    numbers: Mapping,
-    table: pd.DataFrame,
+    findings: Findings,
     figures: Mapping[str, tuple[Figure, str]],
     environments: Mapping[str, Mapping[str, str]],
 ) -> None:
@@ -169,9 +121,81 @@ def write_report(
     pictures = {}
     for name, (figure, alt) in figures.items():
         save_figure(figure, folder / "figures", name)
-        kind = "png" if name == "keep_maps" else "svg"  # photographs are smaller as pixels, lines as vectors
+        kind = "png" if name in MAPS else "svg"
         pictures[name] = Picture(figure_bytes(figure, kind), kind, alt)
-    write_text(folder / "index.html", render_report(numbers, table, pictures, environments))
+    write_text(folder / "index.html", render_report(findings, pictures, environments))
+
+
+def example_figures(
+    examples: Examples, k: int, budgets: Sequence[int], grid: tuple[int, int]
+) -> dict[str, tuple[Figure, str]]:
+    """The keep maps: all methods at one budget, GRIP at all budgets, and one example under both."""
+    falling = sorted(budgets, reverse=True)
+    return {
+        "keep_maps": (keep_maps(examples.by_method(k), grid), EXAMPLES_CAPTION.format(k=k)),
+        "shrinking": (
+            shrinking(examples.by_budget(falling)[:SHRINKING], grid),
+            "What GRIP keeps of an image as the budget shrinks, and the model's answer from it.",
+        ),
+        "methods_by_budgets": (
+            methods_by_budgets(examples.by_method_and_budget(0, falling), grid),
+            "What the methods keep of one image as the budget shrinks, and the model's answers from it.",
+        ),
+    }
+
+
+def table_figures(
+    results: Path, questions: int, trained: tuple[int, int], own: pd.DataFrame
+) -> dict[str, tuple[Figure, str]]:
+    """Figures of the tables in `results`; `own` are mean accuracies, drawn beside published ones."""
+    table, differences = pd.read_csv(results / "table.csv"), pd.read_csv(results / "differences.csv")
+    claims = pd.read_csv(results / "claims.csv", keep_default_na=False, na_values={"effect": "", "low": "", "high": ""})
+    return {
+        "claims": (ledger(claims), "Verdicts on the paper's claims; each is in words below."),
+        "pareto": (
+            pareto(table, questions, trained),
+            "Accuracy against kept tokens; the numbers are in the tables below.",
+        ),
+        "difference": (
+            difference(order_methods(differences)),
+            "Differences between GRIP and every other method; the averages are in the summary.",
+        ),
+        "profiles": (
+            profiles(pd.read_csv(results / "profiles.csv"), best_of_groups(table)),
+            "Performance profiles of all methods; the summary table has their areas.",
+        ),
+        "curves": (curves(pd.read_csv(results / "curves.csv")), "Learning curves of every training seed."),
+        "published": (published(read_published(), own), CAPTION),
+    }
+
+
+def cost_figures(timing: Path, table: pd.DataFrame, shape: str) -> dict[str, tuple[Figure, str]]:
+    """Time by part, and accuracy against FLOPs; none where no costs were measured."""
+    if not (timing / f"{shape}-flops.csv").exists():
+        return {}
+    measured = pd.read_csv(timing / f"{shape}.csv")
+    repetitions = json.loads((timing / f"{shape}.json").read_text())["repetitions"]
+    flops = pd.read_csv(timing / f"{shape}-flops.csv")
+    shown = table[(table["benchmark"] == MEAN) & table["method"].isin({FULL, *best_of_groups(table)})]
+    against = shown.merge(flops.assign(cost=flops["flops"] / 1e6), on=["method", "k"])
+    against = against.rename(columns={"low": "accuracy_low", "high": "accuracy_high"})
+    note = f"n = {shown['images'].max()} images; bars: intervals over seeds and images"
+    return {
+        "time": (parts(measured, repetitions), "Time of an answer by part; the medians are in the table of costs."),
+        "cost": (accuracy_against_cost(against, "MFLOPs", note), "Accuracy against floating-point operations."),
+    }
+
+
+def coverage_figures(rows: pd.DataFrame, k: int, grid: tuple[int, int]) -> dict[str, tuple[Figure, str]]:
+    """Where on the image patches are kept."""
+    pruned = rows[~rows["method"].isin([FULL, NO_IMAGE])]
+    return {
+        "heat": (keep_heat_maps(keep_share_table(pruned, k, grid), k), "How often each patch is kept, by method."),
+        "coverage": (
+            coverage_curves(coverage_table(pruned, grid), grid[0] * grid[1]),
+            "Mean distance from a patch to the nearest kept one, by method and budget.",
+        ),
+    }
 
 
 def main(params: Params) -> None:
@@ -180,41 +204,38 @@ def main(params: Params) -> None:
     rows = pd.read_parquet(EVALUATION / "rows.parquet")
     vlm = load_vlm(params.vlm.path, params.vlm.positions, params.vlm.dtype)
     store = load_store(FEATURES, params.data.benchmarks, "test")
-    examples = build_keep_maps(vlm, store, rows, choose_examples(rows, params.report.examples), k, PREPARED)
     numbers = json.loads((RESULTS / "headline.json").read_text())
     table = pd.read_csv(RESULTS / "table.csv")
-    grid = tuple(int(side) for side in np.asarray(store.grid_N2).max(0) + 1)
+    sides = tuple(int(side) for side in np.asarray(store.grid_N2).max(0) + 1)
+    grid = (sides[0], sides[1])
+    budgets = [budget for budget in params.evaluate.budgets if budget < store.n_visual]
+    examples = Examples(vlm, store, rows, choose_examples(rows, params.report.examples), PREPARED)
+    rollouts = params.grpo.steps // params.grpo.num_iterations
+    drawn = draw_budgets(params.budgets, rollouts, params.grpo.prompts_per_step, params.grpo.seeds[0])
+    shape = load_claims().shape_of(params.vlm.path)
     figures = {
-        "pareto": (pareto(table), "Accuracy against kept tokens; the numbers are in the tables below."),
-        "difference": (
-            difference(order_methods(pd.read_csv(RESULTS / "differences.csv"))),
-            "Differences between GRIP and every other method; the averages are in the summary.",
-        ),
-        "curves": (curves(pd.read_csv(RESULTS / "curves.csv")), "Learning curves of every training seed."),
+        **table_figures(RESULTS, numbers["questions"], (params.budgets.low, params.budgets.high), table),
+        **cost_figures(TIMING, table, shape),
+        **coverage_figures(rows, k, grid),
         "schedules": (
-            schedules(
-                draw_budgets(
-                    params.budgets,
-                    params.grpo.steps // params.grpo.num_iterations,
-                    params.grpo.prompts_per_step,
-                    params.grpo.seeds[0],
-                ),
-                params.budgets.schedule,
-            ),
+            schedules(drawn, params.budgets.schedule),
             "Budgets that each schedule draws over a run, the one in use marked; adaptive for an invented signal.",
         ),
-        "keep_maps": (
-            keep_maps(examples, (grid[0], grid[1])),
-            EXAMPLES_CAPTION.format(k=k),
-        ),
+        **example_figures(examples, k, budgets, grid),
     }
     environments = provenance(
-        {"params.yaml": Path("params.yaml")},
+        {"params.yaml": Path("params.yaml"), "claims.yaml": Path("claims.yaml")},
         PREPARED,
         Path(params.vlm.path),
         train_run(params.grpo.seeds[0]),
     )
-    write_report(REPORT, numbers, table, figures, environments)
+    findings = Findings(
+        numbers,
+        table,
+        pd.read_csv(RESULTS / "summary.csv"),
+        pd.read_csv(RESULTS / "claims.csv", keep_default_na=False),
+    )
+    write_report(REPORT, findings, figures, environments)
 
 
 if __name__ == "__main__":

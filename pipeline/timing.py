@@ -1,7 +1,10 @@
-"""Measure what an answer costs by method and budget: artifacts/timing/<shape>.csv, and <shape>.json about the machine.
+"""Measure what an answer costs by method and budget, in artifacts/timing.
 
-Without an option the embedded VLM is measured on cached test questions. `--shape` names another shape, which gets
-random weights and random prompts, on the GPU if there is one: `python -m pipeline.timing --shape llava-1.5-7b`. What is
+<shape>.csv has the time of each part, <shape>-flops.csv the floating-point operations of every method at every budget,
+by formula, and <shape>.json says on what machine.
+
+Without an option `vlm.path` is measured on cached test questions. `--shape` names another shape, which gets random
+weights and random prompts, on the GPU if there is one: `python -m pipeline.timing --shape llava-1.5-7b`. What is
 measured is in the section `timing` of the settings; on a CPU a large shape wants smaller batches than the default's.
 """
 
@@ -13,14 +16,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
+from transformers import AutoConfig, LlavaConfig
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from grip_core.baselines.registry import create, get
+from grip_core.baselines.registry import create, get, known
+from grip_core.claims.schema import OWN, load_claims
 from grip_core.config import EMBEDDED_N, Params, ScorerConfig, TimingConfig
-from grip_core.cost.dimensions import model_dimensions
+from grip_core.cost.dimensions import Model, model_dimensions
 from grip_core.cost.memory import available_bytes, check_fits, needed_bytes
-from grip_core.cost.shapes import EMBEDDED, random_model, shape_config
+from grip_core.cost.selection import Prompt
+from grip_core.cost.shapes import random_model, shape_config
+from grip_core.cost.table import flops_by_budget
 from grip_core.cost.timing import Batch, Timed, measure, prompt_lengths, with_formulas, with_modelled_decode
 from grip_core.evaluation.evaluate import FULL, KeepAll
 from grip_core.evaluation.names import GRIP, WARMUP
@@ -38,6 +46,7 @@ from grip_core.vlm.llava import LlavaVLM
 from grip_core.vlm.load import load_vlm
 from pipeline.stage import run
 
+NO_FORMULA = "costs are formulas of LLaVA-style models, but vlm.path is of the family {}: nothing is measured"
 QUESTION_WORDS = 40  # of a random prompt, about what visual question answering asks with its instruction
 WORDS = ("which", "object", "left", "of", "red", "sign")
 
@@ -51,10 +60,9 @@ class Bench:
     scorers: dict[str, Scorer]
 
 
-def embedded_bench(params: Params) -> Bench:
-    """The embedded VLM on test questions from the whole split, with the warm-up's scorer and the first seed's."""
+def own_bench(params: Params) -> Bench:
+    """The pipeline's VLM on test questions from the whole split, with the warm-up's scorer and the first seed's."""
     vlm = load_vlm(params.vlm.path, params.vlm.positions, params.vlm.dtype)
-    model_dimensions(vlm.model.config, params.scorer)  # tells at once if the family has no formula
     store = load_store(FEATURES, params.data.benchmarks, "test")
     side = vlm.model.config.vision_config.image_size
     batches = {}
@@ -139,20 +147,39 @@ def machine(vlm: FrozenVLM) -> dict[str, object]:
     }
 
 
-def main(params: Params, shape: str = EMBEDDED) -> None:
+def all_flops(dimensions: Model, prompt: Prompt, budgets: Sequence[int]) -> pd.DataFrame:
+    """method, k and flops of an answer, by formula: of every method, GRIP, its warm-up and the unpruned model."""
+    n_visual = dimensions.tower.visual
+    pruned = [k for k in budgets if k < n_visual]
+    methods = {**dict.fromkeys([GRIP, WARMUP, *known()], pruned), FULL: [n_visual]}
+    return pd.concat([flops_by_budget(dimensions, name, prompt, ks) for name, ks in methods.items()])
+
+
+def main(params: Params, shape: str = OWN) -> None:
     """Run the stage."""
-    bench = embedded_bench(params) if shape == EMBEDDED else random_bench(shape, params.timing, params.scorer)
-    timing, vlm = params.timing, bench.vlm
+    timing = params.timing
+    own = shape == OWN
+    if own:
+        shape = load_claims().shape_of(params.vlm.path)
+        config = AutoConfig.from_pretrained(params.vlm.path)
+        if not isinstance(config, LlavaConfig):  # the pipeline has to go on: claims of cost are then not judged
+            write_text(TIMING / f"{shape}.json", json.dumps({"not measured": NO_FORMULA.format(config.model_type)}))
+            print(NO_FORMULA.format(config.model_type))
+            return
+    bench = own_bench(params) if own else random_bench(shape, timing, params.scorer)
+    vlm = bench.vlm
     dimensions = model_dimensions(vlm.model.config, params.scorer)
     n_visual = dimensions.tower.visual
-    budgets = scaled_budgets(timing.budgets, n_visual)
+    budgets = timing.budgets if own else scaled_budgets(timing.budgets, n_visual)
     methods = timed_methods(timing.methods, bench)
     measured = measure(vlm, methods, budgets, bench.batches, timing.repetitions, timing.warmups)
     table = with_modelled_decode(measured, n_visual, dimensions.decoder.layers)
     prompts = {size: prompt_lengths(batch.context) for size, batch in bench.batches.items()}
     table = with_formulas(table, dimensions, prompts, vlm.model.dtype.itemsize).assign(shape=shape)
-    with atomic_file(TIMING / f"{shape}.csv") as file:
-        table.to_csv(file, index=False)
+    flops = all_flops(dimensions, prompts[max(prompts)], params.evaluate.budgets if own else budgets)
+    for name, frame in ((shape, table), (f"{shape}-flops", flops)):
+        with atomic_file(TIMING / f"{name}.csv") as file:
+            frame.to_csv(file, index=False)
     write_text(
         TIMING / f"{shape}.json", json.dumps(machine(vlm) | {"repetitions": timing.repetitions}, indent=2) + "\n"
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 
-from pipeline.deps import ROOT, closure, code_deps, data_deps, stage_module, stage_params
+from pipeline.deps import ROOT, all_code_deps, closure, code_deps, data_deps, stage_params
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 HINT = "dvc.yaml is out of date with the code; run: python -m pipeline.deps"
@@ -17,7 +18,7 @@ HINT = "dvc.yaml is out of date with the code; run: python -m pipeline.deps"
 def test_code_dependencies(name):
     stage = STAGES[name]
     listed = [dep for dep in stage["deps"] if dep not in data_deps(stage)]
-    assert listed == code_deps(ROOT, stage_module(stage)), HINT
+    assert listed == all_code_deps(ROOT, stage), HINT
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -25,8 +26,8 @@ def test_params(name):
     assert STAGES[name]["params"] == stage_params(ROOT, STAGES[name]), HINT
 
 
-def test_data_dependencies_are_outputs_of_earlier_stages():
-    made: list[str] = []
+def test_data_dependencies_are_in_git_or_outputs_of_earlier_stages():
+    made = ["claims.yaml", "artifacts/exports/training_principles"]
     for name, stage in STAGES.items():
         for dep in data_deps(stage):
             assert any(out == dep or out.startswith(f"{dep}/") for out in made), (
@@ -87,6 +88,14 @@ def test_discovered_modules_count_as_their_folder(tree):
         }
     )
     assert code_deps(root, "pipeline.stage") == ["grip_core/methods", "grip_core/needed.py", "pipeline/stage.py"]
+
+
+def test_what_an_export_was_made_from_counts(tree):
+    manifest = json.dumps({"hashes": {"vlm": "1", "grip_core/used.py": "2", "grip_core/gone.py": "3"}})
+    root = tree({"pipeline/stage.py": "", "grip_core/used.py": "", "artifacts/exports/some/manifest.json": manifest})
+    stage = {"cmd": "python -m pipeline.stage", "deps": ["artifacts/exports/some", "data", "pipeline/stage.py"]}
+    assert all_code_deps(root, stage) == ["grip_core/used.py", "pipeline/stage.py"]
+    assert all_code_deps(root, stage | {"deps": ["data"]}) == ["pipeline/stage.py"]
 
 
 def test_params_are_those_read(tree):

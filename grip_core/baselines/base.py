@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
 import torch
 
-from grip_core.vlm.context import Context, Selection, top_k
+from grip_core.vlm.context import Context, Cut, Selection, top_k
 from grip_core.vlm.frozen import FrozenVLM
 from grip_core.vlm.inside import Observed, Stage, choose_cuts
 
@@ -76,8 +77,24 @@ class InsideBaseline(Baseline):
         if int(n_B.max()) <= k:
             return Selection.all(context)
         layers = self.layers(self.vlm.language_model.config.num_hidden_layers)
-        stages = [Stage(*stage) for stage in zip(layers, geometric_counts(n_B, k, len(layers)), strict=True)]
+        counts = geometric_counts(n_B, k, len(layers))
+        if len(layers) == 1:
+            return self._once(context, layers[0], counts[0])
+        stages = [Stage(*stage) for stage in zip(layers, counts, strict=True)]
         return choose_cuts(self.vlm, context, stages, partial(self.scores, context))
+
+    def _once(self, context: Context, layer: int, count_B: torch.Tensor) -> Selection:
+        """At a single stage nothing has been dropped before, so its scores serve every budget."""
+        if self.name in context.memo:
+            best = top_k(context.memo[self.name], count_B)
+            return replace(Selection.all(context), cuts=(Cut(layer, best.kept_RK, best.mask_RK),))
+
+        def remembered(observed: Observed) -> torch.Tensor:
+            scores_BN = self.scores(context, observed)
+            context.memo[self.name] = scores_BN.masked_fill(~context.visual_mask_BN, float("-inf"))
+            return scores_BN
+
+        return choose_cuts(self.vlm, context, [Stage(layer, count_B)], remembered)
 
 
 def geometric_counts(n_B: torch.Tensor, k: int, stages: int) -> list[torch.Tensor]:

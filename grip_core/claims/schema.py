@@ -15,6 +15,8 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Text = Annotated[str, Field(min_length=1)]
 FigureName = Literal["difference", "pareto", "speed"]
 Unit = Literal["accuracy", "time"]
+OWN = "own"
+"""The shape of a model that no setting names."""
 
 
 class Setting(Section):
@@ -132,6 +134,10 @@ class Claims(Section):
     def all(self) -> list[AnyClaim]:
         """Every claim, in the order they are reported in."""
         return [*self.beats_every, *self.dominates, *self.faster, *self.not_worse]
+
+    def shape_of(self, model: str) -> str:
+        """The shape that costs of `model` (vlm.path) are kept under: its setting's, or "own" where it has none."""
+        return next((setting.shape for setting in self.settings if setting.model == model), OWN)
 
     def peers(self, claim: AgainstPeers) -> list[str]:
         """The methods a claim's peers are."""

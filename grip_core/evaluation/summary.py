@@ -89,9 +89,7 @@ def task_scores(rows: pd.DataFrame, budgets: Sequence[int]) -> dict[str, np.ndar
     for method in _ranked(rows):
         cells = means[method].unstack("seed").reindex(pd.MultiIndex.from_product([worth.index, budgets]))
         if cells.isna().any(axis=None):
-            raise ValueError(
-                f"{method} does not have answers to every benchmark at each of the budgets {list(budgets)}"
-            )
+            raise ValueError(f"{method} lacks answers to some benchmark at one of the budgets {list(budgets)}")
         benchmark_T = cells.index.get_level_values(0)
         floor_T, worth_T = level[NO_IMAGE].loc[benchmark_T].to_numpy(), worth.loc[benchmark_T].to_numpy()
         scores[method] = (cells.to_numpy().T - floor_T) / worth_T

@@ -54,17 +54,24 @@ class Grid:
     no_image: Cell
 
 
-def render_report(
-    numbers: Mapping[str, Any],
-    table: pd.DataFrame,
-    pictures: Mapping[str, Picture],
-    environment: Mapping[str, Mapping[str, str]],
-) -> str:
-    """The report as HTML. `numbers` is headline.json and `table` the interval table.
+@dataclass(frozen=True)
+class Findings:
+    """What the report tells: headline.json, the interval table, the summary of methods, and the ledger of claims."""
 
-    `pictures` has "pareto", "difference", "curves", "schedules" and "keep_maps"; `environment` maps a heading to names
-    and values.
+    numbers: Mapping[str, Any]
+    table: pd.DataFrame
+    summary: pd.DataFrame
+    claims: pd.DataFrame
+
+
+def render_report(
+    findings: Findings, pictures: Mapping[str, Picture], environment: Mapping[str, Mapping[str, str]]
+) -> str:
+    """The report as HTML. `environment` maps a heading to names and values.
+
+    `pictures` has every figure of the template; "time" and "cost" may be missing, where no costs were measured.
     """
+    numbers, table = findings.numbers, findings.table
     jinja = Environment(
         loader=PackageLoader("grip_core.figures", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -78,10 +85,39 @@ def render_report(
         chance=f"{(1 - numbers['confidence']) * len(differences):.1f}",
         seeds={seed: f"{100 * value:.1f}%" for seed, value in numbers["grip_seeds"].items()},
         grids=[benchmark_grid(table, name) for name in [MEAN, *sorted(set(table["benchmark"]) - {MEAN})]],
+        claims=claim_lines(findings.claims),
+        summary=summary_lines(findings.summary),
         training={run: training_sentence(summary) for run, summary in numbers["training"].items()},
         pictures=pictures,
         environment=environment,
     )
+
+
+def claim_lines(claims: pd.DataFrame) -> list[tuple[str, str]]:
+    """The verdict and the sentence of every claim that was judged, then of those that were not."""
+    order = claims.assign(late=claims["verdict"] == "not run").sort_values("late", kind="stable")
+    return list(order[["verdict", "sentence"]].itertuples(index=False, name=None))
+
+
+def summary_lines(summary: pd.DataFrame) -> list[tuple[str, ...]]:
+    """A method's name, and its numbers as text, empty where there are none."""
+    return [
+        (
+            label(row.method),
+            _percent(row.iqm),
+            f"{_percent(row.iqm_low)} to {_percent(row.iqm_high)}" if pd.notna(row.iqm_low) else "",
+            _percent(row.gap),
+            _percent(row.improvement),
+            _percent(row.hypervolume),
+            f"{_percent(row.hypervolume_low)} to {_percent(row.hypervolume_high)}" if pd.notna(row.hypervolume) else "",
+            str(row.seeds),
+        )
+        for row in summary.itertuples()
+    ]
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}".replace("-", "\N{MINUS SIGN}") if pd.notna(value) else ""
 
 
 def training_sentence(summary: Mapping[str, Any]) -> str:

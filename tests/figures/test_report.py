@@ -4,23 +4,37 @@ import base64
 import re
 from html import unescape
 
+import pandas as pd
 import pytest
 
 from grip_core.evaluation.headline import headline, headline_differences
+from grip_core.evaluation.summary import summary_table
 from grip_core.evaluation.tables import interval_table
-from grip_core.figures.report import Picture, benchmark_grid, render_report, tiles
+from grip_core.figures.report import Findings, Picture, benchmark_grid, render_report, tiles
 from tests.answers import make_rows
 
 PICTURES = {
     name: Picture(f"<svg>{name}</svg>".encode(), "svg", f"alt of {name}")
-    for name in ("pareto", "difference", "curves", "schedules", "keep_maps")
-}
+    for name in (
+        "claims", "pareto", "difference", "cost", "time", "profiles", "curves", "schedules",
+        "keep_maps", "shrinking", "methods_by_budgets", "heat", "coverage", "published",
+    )
+}  # fmt: skip
+CLAIMS = pd.DataFrame(
+    [("not run", "Not run on a large model: it is fast."), ("supported", "Supported here: it is good.")],
+    columns=["verdict", "sentence"],
+)
 ENVIRONMENT = {"Inputs": {"VLM (SHA-256)": "abc123"}, "This report": {"packages": "torch 2 < 3"}}
 
 
 @pytest.fixture
-def html(numbers, table) -> str:
-    return render_report(numbers, table, PICTURES, ENVIRONMENT)
+def findings(numbers, table, rows) -> Findings:
+    return Findings(numbers, table, summary_table(rows, None, [2, 4], 0.95), CLAIMS)
+
+
+@pytest.fixture
+def html(findings) -> str:
+    return render_report(findings, PICTURES, ENVIRONMENT)
 
 
 def test_everything_is_there(html, numbers):
@@ -35,6 +49,15 @@ def test_everything_is_there(html, numbers):
         assert picture.alt in html
     for heading in ("Mean over benchmarks", "one", "two"):
         assert f"<h3>{heading}</h3>" in html
+
+
+def test_claims_that_were_judged_come_first(html):
+    assert html.index("Supported here") < html.index("Not run on a large model")
+
+
+def test_costs_may_be_missing(findings):
+    pictures = {name: picture for name, picture in PICTURES.items() if name not in ("cost", "time")}
+    assert "No costs were measured" in render_report(findings, pictures, ENVIRONMENT)
 
 
 def test_needs_nothing_else(html):
@@ -74,7 +97,8 @@ def test_tiles_name_the_best_baseline_and_the_way_from_no_image(numbers):
 def test_flipped_data_flip_the_words(grip, said):
     rows = make_rows({"grip": grip, "warmup": 0.7, "random": 0.3})
     numbers = headline(rows, headline_differences(rows, 0.25, 0.95), 0.25, 0.95) | {"training": {}}
-    html = render_report(numbers, interval_table(rows, 0.95), PICTURES, ENVIRONMENT)
+    findings = Findings(numbers, interval_table(rows, 0.95), summary_table(rows, None, [2, 4], 0.95), CLAIMS)
+    html = render_report(findings, PICTURES, ENVIRONMENT)
     first = re.search(r'<ul class="verdicts">\s*<li>(.*?)</li>', html, re.DOTALL)
     assert first is not None
     assert said in first[1]

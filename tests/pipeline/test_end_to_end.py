@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-STAGES = (["prepare"], ["features"], ["warmup"], ["train", "--seed", "0"], ["evaluate"], ["aggregate"], ["figures"])
+TRAINING = (["prepare"], ["features"], ["warmup"], ["train", "--seed", "0"])
+STAGES = (*TRAINING, ["evaluate"], ["timing"], ["aggregate"], ["figures"])
 SMALL = {
     "data": {
         "images": {"train": 8, "validation": 3, "test": 3},
@@ -31,6 +33,13 @@ SMALL = {
         "checkpoint_every": 2,
     },
     "evaluate": {"budgets": [1, 7, 144], "baselines": ["random", "fastv"], "random_seeds": [0, 1]},
+    "timing": {
+        "budgets": [1, 7],
+        "methods": ["full", "grip", "fastv_inside"],
+        "batch_sizes": [1, 2],
+        "repetitions": 1,
+        "warmups": 0,
+    },
     "report": {"examples": 2, "example_budget": 7},
 }
 
@@ -55,6 +64,7 @@ def run(stage: list[str], folder: Path) -> None:
 def test_the_pipeline_ends_in_a_report_and_its_second_run_changes_nothing(tmp_path):
     params = merged(yaml.safe_load((ROOT / "params.yaml").read_text()), SMALL)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    shutil.copy(ROOT / "claims.yaml", tmp_path)
     for stage in STAGES:
         run(stage, tmp_path)
     report = (tmp_path / "report" / "index.html").read_text()

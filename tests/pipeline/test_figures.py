@@ -7,7 +7,8 @@ from grip_core.config import load
 from grip_core.evaluation.headline import headline_differences
 from grip_core.policy.budgets import SCHEDULES, make_schedule
 from grip_core.seeds import torch_generator
-from pipeline.figures import choose_examples, draw_budgets, invented_std, order_methods
+from pipeline.examples import choose_examples
+from pipeline.figures import draw_budgets, invented_std, order_methods
 from tests.answers import make_rows
 
 

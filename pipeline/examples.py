@@ -1,0 +1,95 @@
+"""The report's examples: which test questions are shown, and what methods keep of them at which budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from grip_core.data.examples import load_split
+from grip_core.data.registry import BENCHMARKS
+from grip_core.evaluation.evaluate import FULL, NO_IMAGE
+from grip_core.evaluation.names import GRIP, benchmark_label, label
+from grip_core.figures.keep_maps import Answered, KeepMap
+from grip_core.seeds import numpy_random
+from grip_core.vlm.context import Selection
+from grip_core.vlm.features import FeatureStore
+from grip_core.vlm.frozen import FrozenVLM
+
+SHOWN = (GRIP, "fastv", "divprune", "random")
+"""Methods whose keep maps are drawn, beside all tokens; those that were not evaluated are left out."""
+
+
+def choose_examples(rows: pd.DataFrame, count: int) -> list[str]:
+    """Ids of examples to show, benchmarks in turn, drawn at random among those that need the image.
+
+    Those are the questions that the model answers rightly with all tokens and wrongly without the image. What the
+    pruning methods make of them plays no part.
+    """
+    wide = rows[rows["method"].isin([FULL, NO_IMAGE])].pivot(
+        index=["benchmark", "example_id"], columns="method", values="correct"
+    )
+    candidates = wide.index[wide[FULL] & ~wide[NO_IMAGE]].to_frame(index=False)
+    order = candidates.iloc[numpy_random(0, "report examples").permutation(len(candidates))]
+    turn = order.groupby("benchmark").cumcount()
+    return order.assign(turn=turn).sort_values(["turn", "benchmark"])["example_id"].head(count).tolist()
+
+
+class Examples:
+    """Examples with their images, and what the first seed of each method keeps of them."""
+
+    def __init__(
+        self, vlm: FrozenVLM, store: FeatureStore, rows: pd.DataFrame, example_ids: Sequence[str], prepared: Path
+    ) -> None:
+        place = {example: i for i, example in enumerate(store.table["id"])}
+        index = [place[example] for example in example_ids]
+        self.vlm = vlm
+        self.ids = list(example_ids)
+        self.context = store.context(vlm, index)
+        self.items = store.table.iloc[index].to_dict("records")
+        own = rows[rows["example_id"].isin(example_ids)].sort_values("seed")
+        first = own.drop_duplicates(["method", "k", "example_id"])
+        self.kept = first.set_index(["method", "k", "example_id"])["kept"].to_dict()
+        self.methods = [method for method in SHOWN if method in set(rows["method"])]
+        names = {item["benchmark"] for item in self.items}
+        splits = {name: load_split(prepared / name / "test", BENCHMARKS[name].render) for name in names}
+        self.images = [splits[item["benchmark"]].image(item["image_id"]) for item in self.items]
+
+    def by_method(self, k: int) -> list[KeepMap]:
+        """All examples under every shown method at one budget."""
+        columns = [self._all(), *(self._pruned(method, k, f"{label(method)}, k = {k}") for method in self.methods)]
+        return [self._map(i, [column[i] for column in columns]) for i in range(len(self.ids))]
+
+    def by_budget(self, budgets: Sequence[int]) -> list[KeepMap]:
+        """All examples under GRIP, at all tokens and then at the budgets."""
+        columns = self._budgets(GRIP, budgets)
+        return [self._map(i, [column[i] for column in columns]) for i in range(len(self.ids))]
+
+    def by_method_and_budget(self, i: int, budgets: Sequence[int]) -> list[KeepMap]:
+        """One example, a map for each method, at all tokens and then at the budgets."""
+        return [self._map(i, [column[i] for column in self._budgets(method, budgets)]) for method in self.methods]
+
+    def _budgets(self, method: str, budgets: Sequence[int]) -> list[list[Answered]]:
+        return [self._all(), *(self._pruned(method, k, label(method)) for k in budgets)]
+
+    def _map(self, i: int, answered: list[Answered]) -> KeepMap:
+        item = self.items[i]
+        return KeepMap(self.images[i], benchmark_label(item["benchmark"]), item["question"], item["answer"], answered)
+
+    def _all(self) -> list[Answered]:
+        answers = self._answers(Selection.all(self.context))
+        return [Answered("all tokens", None, answers[i], self._right(i, answers[i])) for i in range(len(self.ids))]
+
+    def _pruned(self, method: str, k: int, name: str) -> list[Answered]:
+        kept = [list(self.kept[method, k, example]) for example in self.ids]
+        answers = self._answers(Selection.of(torch.tensor(kept)))
+        return [Answered(name, kept[i], answers[i], self._right(i, answers[i])) for i in range(len(self.ids))]
+
+    def _answers(self, selection: Selection) -> list[str]:
+        ids = self.vlm.generate(self.context, selection)
+        return [answer.strip() for answer in self.vlm.processor.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+    def _right(self, i: int, answer: str) -> bool:
+        return answer == self.items[i]["answer"]
