@@ -26,7 +26,7 @@ from grip_core.figures.pareto import pareto
 from grip_core.figures.profiles import profiles
 from grip_core.figures.published import CAPTION, published
 from grip_core.figures.report import Findings, Picture, render_report
-from grip_core.figures.save import figure_bytes, save_figure
+from grip_core.figures.save import Kind, figure_bytes, save_figure
 from grip_core.figures.schedules import schedules
 from grip_core.figures.speed import accuracy_against_cost, parts
 from grip_core.files import write_text
@@ -120,9 +120,10 @@ def write_report(
     """Save the figures, each with its text for those who cannot see it, and the report that embeds them."""
     pictures = {}
     for name, (figure, alt) in figures.items():
-        save_figure(figure, folder / "figures", name)
-        kind = "png" if name in MAPS else "svg"
-        pictures[name] = Picture(figure_bytes(figure, kind), kind, alt)
+        files = figure_bytes(figure)
+        save_figure(files, folder / "figures", name)
+        kind: Kind = "png" if name in MAPS else "svg"
+        pictures[name] = Picture(files[kind], kind, alt)
     write_text(folder / "index.html", render_report(findings, pictures, environments))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import pandas as pd
-import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
@@ -39,14 +38,16 @@ def keep_heat_maps(table: pd.DataFrame, k: int) -> Figure:
     for axis, name in zip(axes.flat, methods, strict=False):
         part = table[table["method"] == name]
         share_HW = part.pivot(index="row", columns="column", values="share")
-        sns.heatmap(share_HW, vmin=0.0, vmax=top, cmap=COLORS, square=True, cbar=False, ax=axis)
+        # Not seaborn's heatmap: it draws the whole figure for every map, to see whether labels overlap.
+        axis.imshow(share_HW, vmin=0.0, vmax=top, cmap=COLORS)
         axis.set(xticks=[], yticks=[], xlabel="", ylabel="")
+        axis.grid(visible=False)
         axis.set_title(f"{label(name)}\nn = {part['n'].iloc[0]:,}", fontsize=10, weight="normal")
     for axis in axes.flat[len(methods) :]:
         axis.remove()
     shown = figure.axes[: len(methods)]
     bar = figure.colorbar(
-        shown[0].collections[0],
+        shown[0].images[0],
         ax=shown,
         fraction=0.04,
         format=PercentFormatter(1.0),

@@ -24,16 +24,16 @@ def test_maps_are_the_table_on_one_scale(shares):
     figure.draw_without_rendering()
     grip, grid, bar = figure.axes
     assert [axis.get_title(loc="left") for axis in (grip, grid)] == ["GRIP\nn = 1,200", "Grid\nn = 1,200"]
-    np.testing.assert_allclose(np.ravel(grip.collections[0].get_array()), np.arange(25) / 300)
+    np.testing.assert_allclose(np.ravel(grip.images[0].get_array()), np.arange(25) / 300)
     assert grip.get_ylim()[0] > grip.get_ylim()[1]  # the first row on top
-    assert grip.collections[0].get_clim() == grid.collections[0].get_clim() == (0.0, TOP / 25)
+    assert grip.images[0].get_clim() == grid.collections[0].get_clim() == (0.0, TOP / 25)
     assert "share of answers" in bar.get_ylabel()
     assert "k = 1 of 25 (evenly: 4.0% each)" in figure.get_suptitle()
 
 
 def test_the_scale_ends_at_the_largest_share_if_that_is_less(shares):
     figure = keep_heat_maps(shares[shares["method"] == "grip"], 1)
-    assert figure.axes[0].collections[0].get_clim() == (0.0, 24 / 300)
+    assert figure.axes[0].images[0].get_clim() == (0.0, 24 / 300)
 
 
 def test_curves_are_the_distances_of_pruned_budgets():
