@@ -26,7 +26,7 @@ def test_maps_are_the_table_on_one_scale(shares):
     assert [axis.get_title(loc="left") for axis in (grip, grid)] == ["GRIP\nn = 1,200", "Grid\nn = 1,200"]
     np.testing.assert_allclose(np.ravel(grip.images[0].get_array()), np.arange(25) / 300)
     assert grip.get_ylim()[0] > grip.get_ylim()[1]  # the first row on top
-    assert grip.images[0].get_clim() == grid.collections[0].get_clim() == (0.0, TOP / 25)
+    assert grip.images[0].get_clim() == grid.images[0].get_clim() == (0.0, TOP / 25)
     assert "share of answers" in bar.get_ylabel()
     assert "k = 1 of 25 (evenly: 4.0% each)" in figure.get_suptitle()
 
