@@ -49,19 +49,24 @@ def read_arms(folder: Path, benchmarks: Sequence[str], vlm: str) -> Arms:
     return Arms(rows.assign(model=manifest["params"]["vlm"]["path"]), stale)
 
 
+def asked(rows: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
+    """Those of the arms' answers that are to questions of `rows`: an export may cover more of the test split."""
+    key = ["benchmark", "example_id"]
+    return arms.merge(rows[key].drop_duplicates(), on=key) if len(arms) else arms
+
+
 def comparable(rows: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
-    """Those of the arms' rows that can stand in one table with `rows`.
+    """Those of the arms' answers that can stand in one table with `rows`.
 
-    None unless they are of the same model and the same questions; then those at GRIP's budgets.
+    None unless they are of the same model and all the questions; then those at GRIP's budgets.
     """
-    questions, budgets = _questions(rows), set(rows.loc[rows["method"] == GRIP, "k"])
-    if arms.empty or set(arms["model"]) != set(rows["model"]) or _questions(arms) != questions:
+    same = asked(rows, arms)
+    questions = rows.groupby("benchmark")["example_id"].nunique()
+    if same.empty or set(same["model"]) != set(rows["model"]):
         return arms.iloc[:0]
-    return arms[arms["k"].isin(budgets)]
-
-
-def _questions(rows: pd.DataFrame) -> set[tuple[str, str]]:
-    return set(rows[["benchmark", "example_id"]].drop_duplicates().itertuples(index=False, name=None))
+    if not same.groupby("benchmark")["example_id"].nunique().equals(questions):
+        return arms.iloc[:0]
+    return same[same["k"].isin(set(rows.loc[rows["method"] == GRIP, "k"]))]
 
 
 def read_costs(folder: Path, shape: str, batch: int) -> pd.DataFrame | None:
@@ -81,7 +86,7 @@ def judge_all(
 
     def judged(setting: Setting) -> list[Result]:
         costs = read_costs(timing, setting.shape, batch)
-        everything = pd.concat([rows, arms.rows], ignore_index=True)
+        everything = pd.concat([rows, asked(rows, arms.rows)], ignore_index=True)
         return judge(claims, everything, costs, setting, confidence, arms.stale)
 
     return [result for setting in claims.settings for result in judged(setting)]

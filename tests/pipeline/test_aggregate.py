@@ -64,6 +64,8 @@ def test_arms_stand_in_a_table_with_the_same_questions_of_the_same_model(rows):
     assert len(comparable(rows, arms.assign(k=arms["k"].replace(8, 9)))) == len(arms) * 2 // 3, "GRIP has no k = 9"
     assert comparable(rows, arms.assign(model="another")).empty
     assert comparable(rows, arms[arms["example_id"] != "one-3"]).empty
+    fewer = rows[rows["example_id"] != "one-3"]
+    assert set(comparable(fewer, arms)["example_id"]) == set(fewer["example_id"]), "an export may cover more"
 
 
 def test_exported_arms_say_of_which_model_and_what_has_changed(tmp_path, monkeypatch):
