@@ -7,17 +7,19 @@ that were trained otherwise, as a study has exported them, where they answer the
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from grip_core.claims.costs import priced_like_grip
 from grip_core.claims.judge import judge
 from grip_core.claims.results import Result, comparison_table, ledger_table
 from grip_core.claims.schema import Claims, Setting, load_claims
 from grip_core.claims.words import sentence
-from grip_core.config import Params
+from grip_core.config import BudgetConfig, GrpoConfig, Params
 from grip_core.evaluation.curves import read_curves
 from grip_core.evaluation.exports import MANIFEST, current_hashes, is_stale, read_export
 from grip_core.evaluation.headline import headline, headline_differences
@@ -26,7 +28,7 @@ from grip_core.evaluation.summary import profile_table, summary_table
 from grip_core.evaluation.tables import accuracy_table, interval_table
 from grip_core.evaluation.training import training_summaries
 from grip_core.files import write_text
-from grip_core.places import EVALUATION, EXPORTS, RESULTS, TIMING, WARMUP, train_run
+from grip_core.places import EVALUATION, EXPORTS, PREPARED, RESULTS, TIMING, WARMUP, train_run
 from pipeline.stage import run
 
 ARMS = EXPORTS / "training_principles"
@@ -40,43 +42,69 @@ class Arms:
     stale: Sequence[str]
 
 
-def read_arms(folder: Path, benchmarks: Sequence[str], vlm: str) -> Arms:
-    """An export's rows with the column `model`; none if there is no export. Raises UserError if it is damaged."""
+NO_ARMS = Arms(pd.DataFrame(), [])
+
+
+def read_arms(folder: Path, benchmarks: Sequence[str], vlm: str, grpo: GrpoConfig, budgets: BudgetConfig) -> Arms:
+    """An export's rows with the column `model`. Raises UserError if it is damaged.
+
+    No rows if there is no export, or if the questions or the VLM are not those that it was made from.
+    """
     if not (folder / MANIFEST).exists():
-        return Arms(pd.DataFrame(), [])
+        return NO_ARMS
     rows, manifest = read_export(folder)
-    stale = is_stale(manifest, current_hashes(manifest, benchmarks, vlm))
-    return Arms(rows.assign(model=manifest["params"]["vlm"]["path"]), stale)
+    changed = is_stale(manifest, current_hashes(manifest, benchmarks, vlm))
+    if any(name == "vlm" or name.startswith(str(PREPARED)) for name in changed):
+        return NO_ARMS
+    return Arms(
+        rows.assign(model=manifest["params"]["vlm"]["path"]),
+        [*changed, *changed_settings(manifest["params"], grpo, budgets)],
+    )
+
+
+def changed_settings(exported: Mapping[str, Any], grpo: GrpoConfig, budgets: BudgetConfig) -> list[str]:
+    """Keys of training that were others when the arms were trained: they would not be held against equals."""
+    now = {"grpo": grpo.model_dump(exclude={"seeds"}), "budgets": budgets.model_dump()}
+    return [
+        f"{section}.{key}"
+        for section, values in now.items()
+        for key, value in values.items()
+        if exported[section].get(key) != value
+    ]
 
 
 def asked(rows: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
-    """Those of the arms' answers that are to questions of `rows`: an export may cover more of the test split."""
+    """Those of the arms' answers that are to questions of `rows` and at GRIP's budgets: an export may cover more."""
+    if arms.empty:
+        return arms
     key = ["benchmark", "example_id"]
-    return arms.merge(rows[key].drop_duplicates(), on=key) if len(arms) else arms
-
-
-def comparable(rows: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
-    """Those of the arms' answers that can stand in one table with `rows`.
-
-    None unless they are of the same model and all the questions; then those at GRIP's budgets.
-    """
-    same = asked(rows, arms)
-    questions = rows.groupby("benchmark")["example_id"].nunique()
-    if same.empty or set(same["model"]) != set(rows["model"]):
-        return arms.iloc[:0]
-    if not same.groupby("benchmark")["example_id"].nunique().equals(questions):
-        return arms.iloc[:0]
+    same = arms.merge(rows[key].drop_duplicates(), on=key)
     return same[same["k"].isin(set(rows.loc[rows["method"] == GRIP, "k"]))]
 
 
-def read_costs(folder: Path, shape: str, batch: int) -> pd.DataFrame | None:
+def comparable(rows: pd.DataFrame, arms: Arms) -> pd.DataFrame:
+    """Those of the arms' answers that can stand in one table with `rows`.
+
+    None of a stale export or of another model; else those of arms that answer all of GRIP's cells.
+    """
+    same = asked(rows, arms.rows)
+    if same.empty or arms.stale or set(same["model"]) != set(rows["model"]):
+        return same.iloc[:0]
+    grip = rows[rows["method"] == GRIP]
+    cells = len(grip) // grip["seed"].nunique()
+    counts = same.groupby(["method", "seed"], observed=True).size()
+    whole = counts.groupby("method", observed=True).min() == cells
+    return same[same["method"].isin(whole.index[whole])]
+
+
+def read_costs(folder: Path, shape: str, batch: int, arms: Sequence[str]) -> pd.DataFrame | None:
     """method, k, flops and seconds an answer (NaN where not timed) of a model's shape; None if it was not measured."""
     path = folder / f"{shape}-flops.csv"
     if not path.exists():
         return None
     timed = pd.read_csv(folder / f"{shape}.csv")
     seconds = timed[timed["batch"] == batch].groupby(["method", "k"], as_index=False)["seconds"].sum()
-    return pd.read_csv(path).merge(seconds, on=["method", "k"], how="outer")
+    return priced_like_grip(pd.read_csv(path).merge(seconds, on=["method", "k"], how="outer"), arms)
 
 
 def judge_all(
@@ -85,7 +113,7 @@ def judge_all(
     """Every claim in every setting; `batch` is that of the times."""
 
     def judged(setting: Setting) -> list[Result]:
-        costs = read_costs(timing, setting.shape, batch)
+        costs = read_costs(timing, setting.shape, batch, claims.arms)
         everything = pd.concat([rows, asked(rows, arms.rows)], ignore_index=True)
         return judge(claims, everything, costs, setting, confidence, arms.stale)
 
@@ -128,13 +156,13 @@ def main(params: Params) -> None:
     """Run the stage."""
     runs = {"warmup": WARMUP, **{f"seed-{seed}": train_run(seed) for seed in params.grpo.seeds}}
     rows = pd.read_parquet(EVALUATION / "rows.parquet").assign(model=params.vlm.path)
-    arms = read_arms(ARMS, params.data.benchmarks, params.vlm.path)
+    arms = read_arms(ARMS, params.data.benchmarks, params.vlm.path, params.grpo, params.budgets)
     confidence, batch = params.report.confidence, min(params.timing.batch_sizes)
     claims = load_claims()
     results = judge_all(claims, rows, arms, TIMING, batch, confidence)
-    costs = read_costs(TIMING, claims.shape_of(params.vlm.path), batch)
+    costs = read_costs(TIMING, claims.shape_of(params.vlm.path), batch, claims.arms)
     texts = aggregate(
-        pd.concat([rows, comparable(rows, arms.rows)], ignore_index=True),
+        pd.concat([rows, comparable(rows, arms)], ignore_index=True),
         read_curves(runs),
         results,
         costs,

@@ -25,13 +25,14 @@ SHOWN = (GRIP, "fastv", "divprune", "random")
 def choose_examples(rows: pd.DataFrame, count: int) -> list[str]:
     """Ids of examples to show, benchmarks in turn, drawn at random among those that need the image.
 
-    Those are the questions that the model answers rightly with all tokens and wrongly without the image. What the
-    pruning methods make of them plays no part.
+    Those are the questions that the model answers rightly with all tokens and wrongly without the image, or any where
+    there are none. What the pruning methods make of them plays no part.
     """
     wide = rows[rows["method"].isin([FULL, NO_IMAGE])].pivot(
         index=["benchmark", "example_id"], columns="method", values="correct"
     )
-    candidates = wide.index[wide[FULL] & ~wide[NO_IMAGE]].to_frame(index=False)
+    needed = wide[FULL] & ~wide[NO_IMAGE]
+    candidates = wide.index[needed if needed.any() else slice(None)].to_frame(index=False)
     order = candidates.iloc[numpy_random(0, "report examples").permutation(len(candidates))]
     turn = order.groupby("benchmark").cumcount()
     return order.assign(turn=turn).sort_values(["turn", "benchmark"])["example_id"].head(count).tolist()

@@ -11,8 +11,10 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
+from grip_core.claims.costs import priced_like_grip
 from grip_core.claims.schema import load_claims
 from grip_core.config import BudgetConfig, Params
+from grip_core.errors import UserError
 from grip_core.evaluation.coverage import coverage_table, keep_share_table
 from grip_core.evaluation.evaluate import FULL, NO_IMAGE
 from grip_core.evaluation.tables import MEAN
@@ -76,6 +78,13 @@ def invented_std(k_B: torch.Tensor, done: float, low: int, high: int) -> torch.T
     """
     peak = high * (low / high) ** done
     return (-0.5 * (k_B / peak).log2() ** 2).exp()
+
+
+def trained_range(config: BudgetConfig) -> tuple[int, int]:
+    """The smallest and the largest budget that training draws."""
+    if config.schedule == "constant":
+        return config.constant, config.constant
+    return (min(config.values), max(config.values)) if config.schedule == "mixture" else (config.low, config.high)
 
 
 def provenance(config: Mapping[str, Path], data: Path, vlm: Path, run_folder: Path) -> dict[str, dict[str, str]]:
@@ -170,13 +179,13 @@ def table_figures(
     }
 
 
-def cost_figures(timing: Path, table: pd.DataFrame, shape: str) -> dict[str, tuple[Figure, str]]:
+def cost_figures(timing: Path, table: pd.DataFrame, shape: str, arms: Sequence[str]) -> dict[str, tuple[Figure, str]]:
     """Time by part, and accuracy against FLOPs; none where no costs were measured."""
     if not (timing / f"{shape}-flops.csv").exists():
         return {}
     measured = pd.read_csv(timing / f"{shape}.csv")
     repetitions = json.loads((timing / f"{shape}.json").read_text())["repetitions"]
-    flops = pd.read_csv(timing / f"{shape}-flops.csv")
+    flops = priced_like_grip(pd.read_csv(timing / f"{shape}-flops.csv"), arms)
     shown = table[(table["benchmark"] == MEAN) & table["method"].isin({FULL, *best_of_groups(table)})]
     against = shown.merge(flops.assign(cost=flops["flops"] / 1e6), on=["method", "k"])
     against = against.rename(columns={"low": "accuracy_low", "high": "accuracy_high"})
@@ -210,13 +219,15 @@ def main(params: Params) -> None:
     sides = tuple(int(side) for side in np.asarray(store.grid_N2).max(0) + 1)
     grid = (sides[0], sides[1])
     budgets = [budget for budget in params.evaluate.budgets if budget < store.n_visual]
+    if k not in budgets:
+        raise UserError(f"report.example_budget must be below all {store.n_visual} tokens, but got {k}")
     examples = Examples(vlm, store, rows, choose_examples(rows, params.report.examples), PREPARED)
     rollouts = params.grpo.steps // params.grpo.num_iterations
     drawn = draw_budgets(params.budgets, rollouts, params.grpo.prompts_per_step, params.grpo.seeds[0])
-    shape = load_claims().shape_of(params.vlm.path)
+    claims = load_claims()
     figures = {
-        **table_figures(RESULTS, numbers["questions"], (params.budgets.low, params.budgets.high), table),
-        **cost_figures(TIMING, table, shape),
+        **table_figures(RESULTS, numbers["questions"], trained_range(params.budgets), table),
+        **cost_figures(TIMING, table, claims.shape_of(params.vlm.path), claims.arms),
         **coverage_figures(rows, k, grid),
         "schedules": (
             schedules(drawn, params.budgets.schedule),

@@ -4,8 +4,8 @@
 by formula, and <shape>.json says on what machine.
 
 Without an option `vlm.path` is measured on cached test questions. `--shape` names another shape, which gets random
-weights and random prompts, on the GPU if there is one: `python -m pipeline.timing --shape llava-1.5-7b`. What is
-measured is in the section `timing` of the settings; on a CPU a large shape wants smaller batches than the default's.
+weights and random prompts, on the GPU if there is one: `python -m pipeline.timing --shape llava-1.5-7b`; that goes to
+artifacts/shapes, which no stage reads. What is measured is in the section `timing` of the settings; on a CPU a large shape wants smaller batches than the default's.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,15 +22,16 @@ import torch
 from transformers import AutoConfig, LlavaConfig
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from grip_core.baselines.registry import create, get, known
+from grip_core.baselines.registry import create, get
 from grip_core.claims.schema import OWN, load_claims
 from grip_core.config import EMBEDDED_N, Params, ScorerConfig, TimingConfig
 from grip_core.cost.dimensions import Model, model_dimensions
 from grip_core.cost.memory import available_bytes, check_fits, needed_bytes
-from grip_core.cost.selection import Prompt
+from grip_core.cost.selection import BASELINES, Prompt
 from grip_core.cost.shapes import random_model, shape_config
 from grip_core.cost.table import flops_by_budget
 from grip_core.cost.timing import Batch, Timed, measure, prompt_lengths, with_formulas, with_modelled_decode
+from grip_core.errors import UserError
 from grip_core.evaluation.evaluate import FULL, KeepAll
 from grip_core.evaluation.names import GRIP, WARMUP
 from grip_core.evaluation.policy import PolicySelector
@@ -47,6 +49,7 @@ from grip_core.vlm.load import load_vlm
 from pipeline.stage import run
 
 NO_FORMULA = "costs are formulas of LLaVA-style models, but vlm.path is of the family {}: nothing is measured"
+SHAPES = Path("artifacts/shapes")
 QUESTION_WORDS = 40  # of a random prompt, about what visual question answering asks with its instruction
 WORDS = ("which", "object", "left", "of", "red", "sign")
 
@@ -147,11 +150,17 @@ def machine(vlm: FrozenVLM) -> dict[str, object]:
     }
 
 
-def all_flops(dimensions: Model, prompt: Prompt, budgets: Sequence[int]) -> pd.DataFrame:
-    """method, k and flops of an answer, by formula: of every method, GRIP, its warm-up and the unpruned model."""
+def all_flops(dimensions: Model, prompt: Prompt, baselines: Sequence[str], budgets: Sequence[int]) -> pd.DataFrame:
+    """method, k and flops of an answer, by formula: of the baselines, GRIP, its warm-up and the unpruned model.
+
+    Raises UserError for a baseline without a formula.
+    """
+    missing = [name for name in baselines if name not in BASELINES]
+    if missing:
+        raise UserError(f"{missing[0]} has no formula of its cost; add one to BASELINES in grip_core/cost/selection.py")
     n_visual = dimensions.tower.visual
     pruned = [k for k in budgets if k < n_visual]
-    methods = {**dict.fromkeys([GRIP, WARMUP, *known()], pruned), FULL: [n_visual]}
+    methods = {**dict.fromkeys([GRIP, WARMUP, *baselines], pruned), FULL: [n_visual]}
     return pd.concat([flops_by_budget(dimensions, name, prompt, ks) for name, ks in methods.items()])
 
 
@@ -159,6 +168,8 @@ def main(params: Params, shape: str = OWN) -> None:
     """Run the stage."""
     timing = params.timing
     own = shape == OWN
+    if FULL not in timing.methods or len(timing.methods) < 2:
+        raise UserError(f"timing.methods must hold {FULL} and one more method, but got {timing.methods}")
     if own:
         shape = load_claims().shape_of(params.vlm.path)
         config = AutoConfig.from_pretrained(params.vlm.path)
@@ -176,12 +187,14 @@ def main(params: Params, shape: str = OWN) -> None:
     table = with_modelled_decode(measured, n_visual, dimensions.decoder.layers)
     prompts = {size: prompt_lengths(batch.context) for size, batch in bench.batches.items()}
     table = with_formulas(table, dimensions, prompts, vlm.model.dtype.itemsize).assign(shape=shape)
-    flops = all_flops(dimensions, prompts[max(prompts)], params.evaluate.budgets if own else budgets)
+    counted = params.evaluate.budgets if own else budgets
+    flops = all_flops(dimensions, prompts[max(prompts)], params.evaluate.baselines, counted)
+    folder = TIMING if own else SHAPES
     for name, frame in ((shape, table), (f"{shape}-flops", flops)):
-        with atomic_file(TIMING / f"{name}.csv") as file:
+        with atomic_file(folder / f"{name}.csv") as file:
             frame.to_csv(file, index=False)
     write_text(
-        TIMING / f"{shape}.json", json.dumps(machine(vlm) | {"repetitions": timing.repetitions}, indent=2) + "\n"
+        folder / f"{shape}.json", json.dumps(machine(vlm) | {"repetitions": timing.repetitions}, indent=2) + "\n"
     )
 
 

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import torch
 
+from grip_core.errors import UserError
 from grip_core.vlm.context import Context, Cut, Selection, top_k
 from grip_core.vlm.frozen import FrozenVLM
 from grip_core.vlm.inside import Observed, Stage, choose_cuts
@@ -76,7 +77,10 @@ class InsideBaseline(Baseline):
         n_B = context.visual_mask_BN.sum(1)
         if int(n_B.max()) <= k:
             return Selection.all(context)
-        layers = self.layers(self.vlm.language_model.config.num_hidden_layers)
+        depth = self.vlm.language_model.config.num_hidden_layers
+        if depth < 2:
+            raise UserError(f"{self.name} drops tokens between layers and needs at least 2 of them, but got {depth}")
+        layers = self.layers(depth)
         counts = geometric_counts(n_B, k, len(layers))
         if len(layers) == 1:
             return self._once(context, layers[0], counts[0])

@@ -57,12 +57,12 @@ def _relevance(unit_BND: torch.Tensor, context: Context) -> torch.Tensor:
 def greedy_map(kernel_BNN: torch.Tensor, quality_BN: torch.Tensor, real_BN: torch.Tensor, k: int) -> torch.Tensor:
     """Mask of the min(k, N) tokens that each in turn add most to log det(kernel) + sum of quality.
 
-    A Cholesky factor grows by a column for each. `kernel_BNN` is positive semi-definite with ones on its diagonal.
+    A Cholesky factor grows by a column for each. `kernel_BNN` is positive semi-definite; a token of length 0 adds nothing.
     """
     batch, n, _ = kernel_BNN.shape
     row_B = torch.arange(batch, device=kernel_BNN.device)
     taken_BN = torch.zeros_like(real_BN)
-    new_BN = torch.ones_like(quality_BN)  # squared length outside the span of the taken
+    new_BN = kernel_BNN.diagonal(dim1=1, dim2=2).clone()  # squared length outside the span of the taken
     factor_BNJ = quality_BN.new_zeros(batch, n, 0)
     for _ in range(min(k, n)):
         gain_BN = torch.where(new_BN > NOTHING_NEW, new_BN.log(), -LATER) + quality_BN

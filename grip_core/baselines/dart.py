@@ -1,8 +1,8 @@
 """DART (Wen et al. 2025, arXiv 2502.11494): tokens that do not repeat a few pivots, whatever the attention they get.
 
 Before layer 2 the four visual tokens of largest key L1 norm, over all heads of the layer that has just run, are the
-pivots. Beside them go on the tokens whose least cosine to a pivot, between that layer's outputs, is smallest. The
-published code adds four text tokens as pivots; here all are visual.
+pivots. Beside them the pivots in turn each take the token of smallest cosine to them, between that layer's outputs, that
+is still there, until k are kept. The published code adds four text tokens as pivots; here all are visual.
 """
 
 from __future__ import annotations
@@ -34,8 +34,22 @@ class Dart(InsideBaseline):
         hidden_BDN = F.normalize(observed.of_visual(observed.hidden_BSD.float().transpose(1, 2)), dim=1)
         pivot_BDP = hidden_BDN.gather(2, pivot_BP[:, None].expand(-1, hidden_BDN.shape[1], -1))
         cosine_BPN = pivot_BDP.transpose(1, 2) @ hidden_BDN
-        no_pivot_BP1 = (norm_BP == float("-inf"))[..., None]  # a prompt of fewer tokens than pivots
-        least_BN = cosine_BPN.masked_fill(no_pivot_BP1, float("inf")).amin(1)
-        # Pivots come before all others, in the order of their norms; a cosine is at most 1.
-        place_P = torch.arange(pivot_BP.shape[1], 0, -1, dtype=least_BN.dtype, device=least_BN.device)
-        return (-least_BN).scatter(1, pivot_BP, 1.0 + place_P.expand_as(norm_BP))
+        # A prompt of fewer tokens than pivots asks its first one again.
+        first_BP1 = cosine_BPN[:, :1].expand_as(cosine_BPN)
+        cosine_BPN = torch.where((norm_BP == float("-inf"))[..., None], first_BP1, cosine_BPN)
+        return -turns(cosine_BPN, pivot_BP, observed.present_BN)
+
+
+def turns(cosine_BPN: torch.Tensor, pivot_BP: torch.Tensor, present_BN: torch.Tensor) -> torch.Tensor:
+    """Place of every token, (B, N): the pivots first, then the pivots in turn each take their least similar token."""
+    batch, pivots, n = cosine_BPN.shape
+    row_B = torch.arange(batch, device=cosine_BPN.device)
+    place_BN = torch.full_like(cosine_BPN[:, 0], 2.0 * n).scatter(
+        1, pivot_BP, torch.arange(pivots, dtype=cosine_BPN.dtype, device=cosine_BPN.device).expand(batch, -1)
+    )
+    left_BN = present_BN.scatter(1, pivot_BP, torch.zeros_like(pivot_BP, dtype=torch.bool))
+    for step in range(n - pivots):
+        pick_B = cosine_BPN[:, step % pivots].masked_fill(~left_BN, float("inf")).argmin(1)
+        place_BN[row_B, pick_B] = torch.where(left_BN[row_B, pick_B], float(pivots + step), place_BN[row_B, pick_B])
+        left_BN[row_B, pick_B] = False
+    return place_BN

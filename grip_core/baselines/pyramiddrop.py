@@ -1,7 +1,7 @@
 """PyramidDrop (Xing et al. 2024, arXiv 2410.17247): tokens dropped in stages, fewer the deeper the layer.
 
-At each stage the tokens are ranked by q.k of the prompt's last token, after rotary positions, in the layer that has
-just run, mean over heads. Published are three stages, at a quarter, a half and three quarters of the depth, and one
+At each stage the tokens are ranked by the attention of the prompt's last token, mean over heads, in the layer that has
+just run (the authors' code asks the layer about to run). Published are three stages, at a quarter, a half and three quarters of the depth, and one
 ratio for all; here the ratio is the one that leaves k tokens.
 """
 
@@ -27,4 +27,4 @@ class PyramidDrop(InsideBaseline):
         return scaled_layers(STAGES, n_layers)
 
     def scores(self, context: Context, observed: Observed) -> torch.Tensor:
-        return observed.of_visual(observed.logits(1).mean(dim=1))[:, 0]
+        return observed.of_visual(observed.attention(1))[:, 0]

@@ -49,6 +49,12 @@ class Answers:
         """Every budget at which a method was run, ascending."""
         return sorted(k for name, k in self._parts if name == method)
 
+    def seeds(self, method: str) -> int:
+        """How many seeds of a method there are; 0 if it has no answers."""
+        return len(
+            {seed for (name, _), part in self._parts.items() if name == method for seed in part["seed"].unique()}
+        )
+
     def small_budgets(self, method: str, share: float) -> list[int]:
         """The budgets of at most `share` of the tokens at which a method was run. Raises Missing if there is none."""
         run = self.budgets(method)

@@ -41,7 +41,8 @@ def _result(claim: AnyClaim, evidence: Evidence, stale: Sequence[str]) -> Result
     except Missing as reason:
         finding = Finding(NOT_RUN, reason=str(reason))
     rests_on_arms = not set(evidence.claims.arms).isdisjoint(evidence.claims.methods(claim))
-    return Result(claim, evidence.setting, finding, tuple(stale) if rests_on_arms else ())
+    seeds = min(evidence.answers.seeds(method) for method in evidence.claims.subjects(claim))
+    return Result(claim, evidence.setting, finding, tuple(stale) if rests_on_arms else (), seeds)
 
 
 def _find(claim: AnyClaim, evidence: Evidence) -> Finding:

@@ -48,6 +48,8 @@ class Result:
     setting: Setting
     finding: Finding
     stale: tuple[str, ...]
+    seeds: int
+    """The fewest training runs of a method that the claim praises; 0 if one has no answers."""
 
 
 def ledger_table(results: Sequence[Result]) -> pd.DataFrame:

@@ -49,6 +49,10 @@ class Curve:
         """Seconds at a budget, linear between those measured. Noise must not make more tokens faster."""
         return float(np.interp(k, list(self.seconds), list(accumulate(self.seconds.values(), max))))
 
+    def cheapest(self, k: float) -> float:
+        """As `cost`, but no more than the unpruned model's: where choosing costs more than it saves, nobody prunes."""
+        return min(self.cost(k), self.seconds[self.n_visual])
+
 
 @dataclass(frozen=True)
 class Saving:
@@ -68,7 +72,7 @@ class Saving:
         peer is the unpruned model."""
         each = (1 + confidence) / 2 if self.other.budgets else confidence
         own, other = (curve.enough(self.margin, each) for curve in (self.own, self.other))
-        ratio = ratio_interval(own, other, self.own.cost, self.other.cost)
+        ratio = ratio_interval(own, other, self.own.cost, self.other.cheapest)
         low = float("-inf") if self.other.may_need_fewer(other) else 1 - ratio.high
         high = 1.0 if self.own.may_need_fewer(own) else 1 - ratio.low
         return Interval(1 - ratio.ratio, low, high, self.n)

@@ -149,6 +149,10 @@ class Claims(Section):
             return [method for pair in claim.pairs for method in (pair.method, pair.other)]
         return [claim.method, *self.peers(claim)]
 
+    def subjects(self, claim: AnyClaim) -> list[str]:
+        """The methods that a claim says something good of; all are trained."""
+        return [pair.method for pair in claim.pairs] if isinstance(claim, NotWorse) else [claim.method]
+
     @model_validator(mode="after")
     def _names_come_once(self):
         names = {"settings": [item.name for item in self.settings], "claims": [item.name for item in self.all]}

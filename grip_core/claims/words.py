@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from grip_core.claims.results import NOT_RUN, Finding, Result
 from grip_core.claims.schema import Unit
 from grip_core.evaluation.names import benchmark_label, label
-from grip_core.evaluation.words import listed
+from grip_core.evaluation.words import ONE_SEED, listed
 
 NAMED = 3
 UNITS: dict[Unit, str] = {"accuracy": "points", "time": "% of the time"}
@@ -24,6 +24,8 @@ def sentence(result: Result) -> str:
         said += f"; {finding.reason}." + (f" It describes, and decides nothing: {effect}." if effect else "")
     else:
         said += f"; what decides it is {effect}."
+    if finding.verdict != NOT_RUN and result.seeds == 1:
+        said += f" {ONE_SEED}."
     return said + (
         f" Its exported answers are stale, for these have changed: {_few(result.stale)}." if result.stale else ""
     )

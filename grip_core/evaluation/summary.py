@@ -13,9 +13,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from grip_core.errors import UserError
 from grip_core.evaluation.evaluate import FULL, NO_IMAGE
 from grip_core.evaluation.names import GRIP, SPECIALISTS
-from grip_core.evaluation.tables import collect_scores
+from grip_core.evaluation.tables import collect_scores, seed_means
 from grip_core.seeds import numpy_random
 from grip_core.statistics.aggregates import (
     iqm,
@@ -77,7 +78,8 @@ def profile_table(rows: pd.DataFrame, budgets: Sequence[int]) -> pd.DataFrame:
 
 
 def task_scores(rows: pd.DataFrame, budgets: Sequence[int]) -> dict[str, np.ndarray]:
-    """Scores (R, T) of every ranked method. Raises ValueError where a method lacks a benchmark or one of the budgets.
+    """Scores (R, T) of every ranked method. Raises ValueError where a method lacks a benchmark or one of the budgets,
+    and UserError if no benchmark is left.
 
     A benchmark whose unpruned model is no better than the model without the image measures nothing and is left out.
     """
@@ -85,6 +87,11 @@ def task_scores(rows: pd.DataFrame, budgets: Sequence[int]) -> dict[str, np.ndar
     level = {name: means[name].groupby("benchmark").mean() for name in (FULL, NO_IMAGE)}
     worth = level[FULL] - level[NO_IMAGE]
     worth = worth[worth > 0]
+    if worth.empty:
+        raise UserError(
+            "pruning can only be judged where the image matters, but the model answers no benchmark's test questions "
+            "better with all tokens than without the image; see that its prompt template is the one it was trained on"
+        )
     scores = {}
     for method in _ranked(rows):
         cells = means[method].unstack("seed").reindex(pd.MultiIndex.from_product([worth.index, budgets]))
@@ -126,6 +133,6 @@ def _hypervolume(rows: pd.DataFrame, costs: pd.DataFrame | None, method: str, co
         first.image_E,
         first.benchmark_E,
         (float(flops.min()), float(flops.loc[FULL].iloc[0])),
-        float(floor.score_SE.mean()),
+        float(seed_means(floor).mean()),
     ).interval(confidence)
     return dict(zip(names, (interval.effect, interval.low, interval.high), strict=True))

@@ -143,7 +143,7 @@ def tiles(numbers: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return [
         (f"{100 * accuracy[GRIP]:.1f}%", "GRIP", f"mean accuracy at k = {numbers['budgets']}"),
         (f"{100 * accuracy[WARMUP]:.1f}%", label(WARMUP), "the same scorer before GRPO"),
-        (f"{100 * accuracy[best]:.1f}%", label(best), f"the best of {len(others)} baselines on these data"),
+        (f"{100 * accuracy[best]:.1f}%", label(best), f"the best of {len(others)} others on these data"),
         (kept, "of the image's worth", "how far GRIP gets from no image to all tokens"),
     ]
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from grip_core.baselines.base import geometric_counts
+from grip_core.baselines.dart import turns
 from grip_core.baselines.registry import create, get, known
 from grip_core.baselines.sparsevlm import raters, text_after_image
 from grip_core.vlm.inside import Observed, tokens_per_layer
@@ -52,18 +53,9 @@ def test_fastv_is_the_last_tokens_attention():
     torch.testing.assert_close(scores_BN, torch.tensor([[7 / 16, 5 / 16]]))
 
 
-def test_pyramiddrop_is_the_last_tokens_logits():
+def test_pyramiddrop_is_the_last_tokens_attention_at_every_stage():
     scores_BN = create("pyramiddrop", None, 0).scores(synthetic_context(torch.zeros(1, 2, 1)), two_heads())
-    torch.testing.assert_close(scores_BN, torch.tensor([[math.log(10) / 2, math.log(4) / 2]]))
-
-
-def test_attention_and_logits_may_rank_otherwise():
-    """A head that looks hard at one token counts once in a mean of weights, and without bound in one of logits."""
-    logits = torch.tensor([[0.0, 9.0, 1.0, 0.0], [0.0, 0.0, 2.5, 0.0], [0.0, 0.0, 2.5, 0.0]])
-    layer = observed(torch.ones(1, 3, 4, 1), logits[None, :, :, None], n=2)
-    context = synthetic_context(torch.zeros(1, 2, 1))
-    assert create("fastv_inside", None, 0).scores(context, layer).argmax() == 1
-    assert create("pyramiddrop", None, 0).scores(context, layer).argmax() == 0
+    torch.testing.assert_close(scores_BN, torch.tensor([[7 / 16, 5 / 16]]))
 
 
 def test_raters_resemble_the_image_at_least_as_the_mean():
@@ -124,11 +116,12 @@ def directions(degrees: list[float]) -> torch.Tensor:
     return torch.stack([angle.cos(), angle.sin()], dim=-1)[None]
 
 
-def test_dart_keeps_pivots_and_then_what_is_least_like_one():
-    """Keys of two heads, of L1 norms 1, 8, 3, 7, 2, 6, 5; the pivots 1, 3, 5 and 6 point to 0, 10, 20 and 30 degrees,
-    the others to 40 (at most 40 from a pivot), -60 (90) and 60 (60).
+def test_dart_keeps_pivots_which_then_take_what_is_least_like_them_in_turn():
+    """Keys of two heads, of L1 norms 1, 8, 3, 7, 2, 6, 5; the pivots 1, 3, 5 and 6 point to 0, 10, 20 and 30 degrees.
+
+    Of the others, at 40, -70 and 60 degrees, pivot 1 takes that at -70, then pivot 3 that at 60, 50 from it.
     """
-    hidden = directions([0, 40, 0, -60, 10, 60, 20, 30, 0])
+    hidden = directions([0, 40, 0, -70, 10, 60, 20, 30, 0])
     # Long vectors do not count for more: it is a cosine.
     hidden = hidden * torch.tensor([1.0, 9.0, 1.0, 0.1, 5.0, 2.0, 1.0, 1.0, 1.0])[None, :, None]
     norms = torch.tensor([99.0, 1.0, 8.0, 3.0, 7.0, 2.0, 6.0, 5.0, 99.0])
@@ -136,8 +129,13 @@ def test_dart_keeps_pivots_and_then_what_is_least_like_one():
     layer = observed(key, key, n=7, hidden_BSD=hidden)
     scores_BN = create("dart", None, 0).scores(synthetic_context(torch.zeros(1, 7, 1)), layer)
     assert scores_BN.argsort(dim=1, descending=True)[0].tolist() == [1, 3, 5, 6, 2, 4, 0]
-    least = [math.cos(math.radians(angle)) for angle in (40, 90, 60)]
-    torch.testing.assert_close(scores_BN[0, [0, 2, 4]], -torch.tensor(least), atol=1e-6, rtol=0)
+
+
+def test_every_pivot_has_its_turn():
+    """Pivots at 0 and 180 degrees; a token at 0 is farthest from the second, which takes it once the first has had its turn."""
+    cosine_BPN = torch.tensor([[[1.0, -1.0, 1.0, 0.0, 0.7], [-1.0, 1.0, -1.0, 0.0, -0.7]]])
+    place_BN = turns(cosine_BPN, torch.tensor([[0, 1]]), torch.ones(1, 5, dtype=torch.bool))
+    assert place_BN.tolist() == [[0.0, 1.0, 3.0, 2.0, 4.0]]
 
 
 def test_dart_has_no_pivot_among_what_is_gone():
@@ -145,7 +143,7 @@ def test_dart_has_no_pivot_among_what_is_gone():
     layer = observed(key, key, n=6, hidden_BSD=directions([0, 0, 180, 10, 180, 20, 90, 0]))
     layer = replace(layer, present_BN=torch.tensor([[True, False, True, False, True, True]]))
     scores_N = create("dart", None, 0).scores(synthetic_context(torch.zeros(1, 6, 1)), layer)[0]
-    assert scores_N[[5, 2, 0, 4]].tolist() == [5.0, 4.0, 3.0, 2.0]
+    assert scores_N[[5, 2, 0, 4]].tolist() == [0.0, -1.0, -2.0, -3.0]
 
 
 def test_layers_of_shallow_and_of_published_depth():

@@ -31,6 +31,13 @@ def test_more_tokens_are_never_taken_to_be_faster():
     assert curve([0.0] * 3, seconds=(6.0, 9.0, 8.0, 20.0)).cost(8) == 9.0
 
 
+def test_a_peer_whose_choosing_costs_more_than_it_saves_would_not_prune():
+    """It needs all tokens, which cost 20 unpruned, whatever it takes at 8 of them."""
+    own, dear = curve([0.0] * 3, sd=0.0), curve([-0.5] * 3, seconds=(24.0, 26.0, 30.0, 20.0), sd=0.0)
+    assert dear.cost(16) == 30.0
+    assert Saving(own, dear, 0.1, 30).interval(0.95).effect == pytest.approx(1 - 6 / 20)
+
+
 def test_the_p_value_is_where_the_interval_touches_the_null():
     saving = Saving(curve([-0.5, -0.2, -0.05]), curve([-0.5, -0.45, -0.3]), 0.1, 30)
     p = saving.p_value(0.1)

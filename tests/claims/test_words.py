@@ -20,8 +20,9 @@ def test_a_verdict_names_model_benchmarks_and_what_decides():
     low, high = (f"{100 * bound:+.1f}" for bound in (result.finding.low, result.finding.high))
     assert sentence(result) == (
         "Supported on Model M (one and two): GRIP beats heuristics; what decides it is GRIP against Token norm at "
-        f"k = 2, 4 (+30.0 points, [{low}, {high}])."
+        f"k = 2, 4 (+30.0 points, [{low}, {high}]). One seed tells of this checkpoint alone, not of training by GRPO."
     )
+    assert "One seed" not in said(BEATS, answers({"grip": 0.8, "random": 0.4, "norm": 0.5}, {"grip": 2}))
 
 
 def test_what_is_not_run_says_why_and_what_there_is():

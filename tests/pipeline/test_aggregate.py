@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from grip_core.claims.schema import load_claims
+from grip_core.config import GrpoConfig, load
 from grip_core.evaluation.exports import write_export
 from grip_core.evaluation.tables import interval_table
 from pipeline.aggregate import Arms, aggregate, comparable, judge_all, read_arms, read_costs, write_results
@@ -60,31 +61,45 @@ def test_accuracies_are_written_with_six_digits(results):
 
 def test_arms_stand_in_a_table_with_the_same_questions_of_the_same_model(rows):
     arms = make_rows({"distill": 0.7}).query("method == 'distill'").assign(model="some")
-    assert len(comparable(rows, arms)) == len(arms)
-    assert len(comparable(rows, arms.assign(k=arms["k"].replace(8, 9)))) == len(arms) * 2 // 3, "GRIP has no k = 9"
-    assert comparable(rows, arms.assign(model="another")).empty
-    assert comparable(rows, arms[arms["example_id"] != "one-3"]).empty
+
+    def found(rows: pd.DataFrame, arms: pd.DataFrame, stale=()) -> pd.DataFrame:
+        return comparable(rows, Arms(arms, stale))
+
+    assert len(found(rows, arms)) == len(arms)
+    assert found(rows, arms.assign(k=arms["k"].replace(8, 9))).empty, "it lacks GRIP's k = 8"
+    assert len(found(rows, pd.concat([arms, arms.assign(k=9)]))) == len(arms), "GRIP has no k = 9"
+    assert found(rows, arms.assign(model="another")).empty
+    assert found(rows, arms[arms["example_id"] != "one-3"]).empty
+    assert found(rows, arms, ["grip_core/rl/grpo.py"]).empty
     fewer = rows[rows["example_id"] != "one-3"]
-    assert set(comparable(fewer, arms)["example_id"]) == set(fewer["example_id"]), "an export may cover more"
+    assert set(found(fewer, arms)["example_id"]) == set(fewer["example_id"]), "an export may cover more"
 
 
 def test_exported_arms_say_of_which_model_and_what_has_changed(tmp_path, monkeypatch):
-    monkeypatch.setattr("grip_core.evaluation.exports.input_hashes", lambda *_: {"vlm": "new"})
+    params = load()
     arms = make_rows({"distill": 0.7}).query("method == 'distill'")
-    manifest = {"params": {"vlm": {"path": "some"}}, "hashes": {"vlm": "old"}}
-    write_export(tmp_path / "arms", arms, manifest)
-    found = read_arms(tmp_path / "arms", ["one"], "some")
+    exported = json.loads(json.dumps(params.model_dump())) | {"vlm": {"path": "some"}}
+    write_export(tmp_path / "arms", arms, {"params": exported, "hashes": {"vlm": "1", "grip_core/gone.py": "2"}})
+
+    def read(vlm: str, grpo: GrpoConfig) -> Arms:
+        monkeypatch.setattr("grip_core.evaluation.exports.input_hashes", lambda *_: {"vlm": vlm})
+        return read_arms(tmp_path / "arms", ["one"], "some", grpo, params.budgets)
+
+    found = read("1", params.grpo)
     assert set(found.rows["model"]) == {"some"}
     assert found.rows["correct"].tolist() == arms["correct"].tolist()
-    assert found.stale == ["vlm"]
-    assert read_arms(tmp_path / "none", ["one"], "some").rows.empty
+    assert found.stale == ["grip_core/gone.py"]
+    longer = params.grpo.model_copy(update={"steps": 4000, "seeds": [7]})
+    assert read("1", longer).stale == ["grip_core/gone.py", "grpo.steps"]
+    assert read("2", params.grpo).rows.empty, "answers of another VLM are held against nothing"
+    assert read_arms(tmp_path / "none", ["one"], "some", params.grpo, params.budgets).rows.empty
 
 
 def test_costs_are_of_one_batch_size_and_whole_answers(tmp_path):
-    assert read_costs(tmp_path, "own", 1) is None
+    assert read_costs(tmp_path, "own", 1, ["arm"]) is None
     TIMED.to_csv(tmp_path / "own.csv", index=False)
     FLOPS.to_csv(tmp_path / "own-flops.csv", index=False)
-    costs = read_costs(tmp_path, "own", 1)
+    costs = read_costs(tmp_path, "own", 1, ["arm"])
     assert costs.fillna(-1.0).to_dict("list") == {
-        "method": ["grip"] * 2, "k": [2, 4], "flops": [10, 20], "seconds": [0.75, -1.0]
+        "method": ["grip"] * 2 + ["arm"] * 2, "k": [2, 4] * 2, "flops": [10, 20] * 2, "seconds": [0.75, -1.0] * 2
     }  # fmt: skip

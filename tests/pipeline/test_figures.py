@@ -8,7 +8,7 @@ from grip_core.evaluation.headline import headline_differences
 from grip_core.policy.budgets import SCHEDULES, make_schedule
 from grip_core.seeds import torch_generator
 from pipeline.examples import choose_examples
-from pipeline.figures import draw_budgets, invented_std, order_methods
+from pipeline.figures import draw_budgets, invented_std, order_methods, trained_range
 from tests.answers import make_rows
 
 
@@ -59,3 +59,10 @@ def test_the_invented_signal_peaks_lower_and_lower():
         assert std[k == peak].item() == 1.0
         assert std.argmax().item() == (k == peak).nonzero().item()
     assert invented_std(k, 0.5, 1, 64)[2].item() == pytest.approx(2.718281828**-0.5)  # an octave off
+
+
+def test_the_range_of_training_is_what_the_schedule_draws():
+    config = load().budgets
+    assert trained_range(config) == (config.low, config.high)
+    assert trained_range(config.model_copy(update={"schedule": "constant", "constant": 5})) == (5, 5)
+    assert trained_range(config.model_copy(update={"schedule": "mixture", "values": [4, 1, 9]})) == (1, 9)
