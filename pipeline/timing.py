@@ -5,7 +5,8 @@ by formula, and <shape>.json says on what machine.
 
 Without an option `vlm.path` is measured on cached test questions. `--shape` names another shape, which gets random
 weights and random prompts, on the GPU if there is one: `python -m pipeline.timing --shape llava-1.5-7b`; that goes to
-artifacts/shapes, which no stage reads. What is measured is in the section `timing` of the settings; on a CPU a large shape wants smaller batches than the default's.
+artifacts/shapes, which no stage reads. What is measured is in the section `timing` of the settings; on a CPU a large
+shape wants smaller batches than the default's.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """DART (Wen et al. 2025, arXiv 2502.11494): tokens that do not repeat a few pivots, whatever the attention they get.
 
 Before layer 2 the four visual tokens of largest key L1 norm, over all heads of the layer that has just run, are the
-pivots. Beside them the pivots in turn each take the token of smallest cosine to them, between that layer's outputs, that
-is still there, until k are kept. The published code adds four text tokens as pivots; here all are visual.
+pivots. Beside them the pivots in turn each take the token of smallest cosine to them, between that layer's outputs,
+that is still there, until k are kept. The published code adds four text tokens as pivots; here all are visual.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """PyramidDrop (Xing et al. 2024, arXiv 2410.17247): tokens dropped in stages, fewer the deeper the layer.
 
 At each stage the tokens are ranked by the attention of the prompt's last token, mean over heads, in the layer that has
-just run (the authors' code asks the layer about to run). Published are three stages, at a quarter, a half and three quarters of the depth, and one
-ratio for all; here the ratio is the one that leaves k tokens.
+just run (the authors' code asks the layer about to run). Published are three stages, at a quarter, a half and three
+quarters of the depth, and one ratio for all; here the ratio is the one that leaves k tokens.
 """
 
 from __future__ import annotations

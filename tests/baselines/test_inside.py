@@ -132,7 +132,7 @@ def test_dart_keeps_pivots_which_then_take_what_is_least_like_them_in_turn():
 
 
 def test_every_pivot_has_its_turn():
-    """Pivots at 0 and 180 degrees; a token at 0 is farthest from the second, which takes it once the first has had its turn."""
+    """Pivots at 0 and 180 degrees: the first takes the token at 90, then the second its farthest, at 0."""
     cosine_BPN = torch.tensor([[[1.0, -1.0, 1.0, 0.0, 0.7], [-1.0, 1.0, -1.0, 0.0, -0.7]]])
     place_BN = turns(cosine_BPN, torch.tensor([[0, 1]]), torch.ones(1, 5, dtype=torch.bool))
     assert place_BN.tolist() == [[0.0, 1.0, 3.0, 2.0, 4.0]]

@@ -27,7 +27,7 @@ def test_a_verdict_names_model_benchmarks_and_what_decides():
 
 def test_what_is_not_run_says_why_and_what_there_is():
     assert said(BEATS, answers({"grip": 0.8}), setting=1) == (
-        "Not run on Big (pope): GRIP beats heuristics; there are no answers of Big to pope."
+        "Not run on Big (POPE): GRIP beats heuristics; there are no answers of Big to pope."
     )
     partly = said(BEATS, answers({"grip": 0.8, "random": 0.4}))
     assert partly.startswith("Not run on Model M (one and two): GRIP beats heuristics; there are no answers of norm. ")
