@@ -57,7 +57,7 @@ def _relevance(unit_BND: torch.Tensor, context: Context) -> torch.Tensor:
 def greedy_map(kernel_BNN: torch.Tensor, quality_BN: torch.Tensor, real_BN: torch.Tensor, k: int) -> torch.Tensor:
     """Mask of the min(k, N) tokens that each in turn add most to log det(kernel) + sum of quality.
 
-    A Cholesky factor grows by a column for each. `kernel_BNN` is positive semi-definite; what has no length adds nothing.
+    A Cholesky factor grows by a column for each. `kernel_BNN` is positive semi-definite.
     """
     batch, n, _ = kernel_BNN.shape
     row_B = torch.arange(batch, device=kernel_BNN.device)

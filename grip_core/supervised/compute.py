@@ -1,6 +1,7 @@
 """What a training step costs the VLM, in token-forwards: a token once through the VLM, forward.
 
-A backward counts as two forwards (Kaplan et al. 2020). Attention's own growth with the length is left out; at a few
+A backward counts as one forward: the VLM is frozen, so gradients are taken of what flows through it and not of its
+weights (of both it would be two, Kaplan et al. 2020). Attention's own growth with the length is left out; at a few
 hundred tokens it is small beside the matrices.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 from grip_core.config import GrpoConfig, SupervisedConfig
 
-BACKWARD = 2  # forwards
+BACKWARD = 1  # forwards
 
 
 def grpo_token_forwards(config: GrpoConfig, mean_budget: float, text: float) -> float:

@@ -153,5 +153,5 @@ def test_the_cost_of_a_step_is_counted_by_hand():
     grpo = make_grpo(prompts_per_step=16, group_size=32)
     assert grpo_token_forwards(grpo, 10, 15) == 12_800
     assert grpo_token_forwards(make_grpo(prompts_per_step=16, group_size=32, num_iterations=2), 10, 15) == 6_400
-    assert supervised_token_forwards(make_supervised(prompts_per_step=32), 144, 15) == 15_264
+    assert supervised_token_forwards(make_supervised(prompts_per_step=32), 144, 15) == 10_176
     assert supervised_token_forwards(make_supervised(prompts_per_step=32, method="distill"), 144, 15) == 5_088
