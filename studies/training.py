@@ -87,7 +87,8 @@ class Training(Trainable):
 
         check_budgets(params, self.inputs.train.n_visual)
         run = RunFolder(folder, self.run_config(params, seed))
-        if run.metrics_at(step) is None:
+        # The last row is written before the scorer is: who was killed in between has yet to finish.
+        if run.metrics_at(step) is None or (step == params.grpo.steps and not run.finished):
             self.train(params, seed, run, lambda now: now >= step or pause())
         return run.metrics_at(step)
 

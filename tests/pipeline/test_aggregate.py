@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from grip_core.claims.schema import load_claims
-from grip_core.config import GrpoConfig, load
+from grip_core.config import GrpoConfig, VlmConfig, load
 from grip_core.evaluation.exports import write_export
 from grip_core.evaluation.tables import interval_table
 from pipeline.aggregate import Arms, aggregate, comparable, judge_all, read_arms, read_costs, write_results
@@ -78,12 +78,13 @@ def test_arms_stand_in_a_table_with_the_same_questions_of_the_same_model(rows):
 def test_exported_arms_say_of_which_model_and_what_has_changed(tmp_path, monkeypatch):
     params = load()
     arms = make_rows({"distill": 0.7}).query("method == 'distill'")
-    exported = json.loads(json.dumps(params.model_dump())) | {"vlm": {"path": "some"}}
+    vlm = params.vlm.model_copy(update={"path": "some"})
+    exported = json.loads(json.dumps(params.model_dump())) | {"vlm": vlm.model_dump()}
     write_export(tmp_path / "arms", arms, {"params": exported, "hashes": {"vlm": "1", "grip_core/gone.py": "2"}})
 
-    def read(vlm: str, grpo: GrpoConfig) -> Arms:
-        monkeypatch.setattr("grip_core.evaluation.exports.input_hashes", lambda *_: {"vlm": vlm})
-        return read_arms(tmp_path / "arms", ["one"], "some", grpo, params.budgets)
+    def read(weights: str, grpo: GrpoConfig, vlm: VlmConfig = vlm) -> Arms:
+        monkeypatch.setattr("grip_core.evaluation.exports.input_hashes", lambda *_: {"vlm": weights})
+        return read_arms(tmp_path / "arms", ["one"], vlm, grpo, params.budgets)
 
     found = read("1", params.grpo)
     assert set(found.rows["model"]) == {"some"}
@@ -92,7 +93,9 @@ def test_exported_arms_say_of_which_model_and_what_has_changed(tmp_path, monkeyp
     longer = params.grpo.model_copy(update={"steps": 4000, "seeds": [7]})
     assert read("1", longer).stale == ["grip_core/gone.py", "grpo.steps"]
     assert read("2", params.grpo).rows.empty, "answers of another VLM are held against nothing"
-    assert read_arms(tmp_path / "none", ["one"], "some", params.grpo, params.budgets).rows.empty
+    compact = vlm.model_copy(update={"positions": "compact"})
+    assert read("1", params.grpo, compact).stale == ["grip_core/gone.py", "vlm.positions"]
+    assert read_arms(tmp_path / "none", ["one"], vlm, params.grpo, params.budgets).rows.empty
 
 
 def test_costs_are_of_one_batch_size_and_whole_answers(tmp_path):
