@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from grip_core.evaluation.evaluate import FULL, NO_IMAGE
-from grip_core.evaluation.names import benchmark_label, label
+from grip_core.evaluation.names import benchmark_label
 from grip_core.figures.groups import best_of_groups
 from grip_core.figures.lines import budget_axis, draw_line, grouped_legend, line_style, looks
 from grip_core.figures.palette import RULE, Style, use_theme
@@ -88,9 +88,9 @@ def _shade(axis: Axes, budgets: Collection[int], trained: tuple[int, int] | None
 
 def _note(table: pd.DataFrame, questions: int | None, trained: tuple[int, int] | None) -> str:
     counted = "" if questions is None else f"{questions:,} questions on "
-    repeated = {label(row.method): row.seeds for row in table.itertuples() if row.seeds > 1}
-    seeds = [*(f"{count} of {name}" for name, count in repeated.items()), "1 of the others"]
-    lines = [f"n = {counted}{table['images'].max():,} images over all benchmarks; seeds: {', '.join(seeds)}."]
+    most = table["seeds"].max()
+    seeds = "1 seed" if most == 1 else f"up to {most} seeds of what is drawn or trained, 1 of the rest"
+    lines = [f"n = {counted}{table['images'].max():,} images over all benchmarks; {seeds}."]
     lines.append("Bold: ours, and the best of each group by its mean accuracy here.")
     if trained is not None:
         lines.append(f"Shaded: budgets outside those of GRIP's training, {trained[0]} to {trained[1]} tokens.")

@@ -91,6 +91,6 @@ def test_untrained_budgets_are_shaded_and_no_trained_one(table, trained, shaded)
 def test_the_note_says_how_much_data_there_are(table):
     note = pareto(table, questions=80, trained=(1, 4)).legends[0].get_title().get_text()
     assert "n = 80 questions on 40 images" in note
-    assert "3 of GRIP, 1 of the others" in note
+    assert "up to 3 seeds of what is drawn or trained, 1 of the rest" in note
     assert "1 to 4 tokens" in note
     assert "questions on" not in pareto(table).legends[0].get_title().get_text()
