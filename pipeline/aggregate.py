@@ -20,6 +20,7 @@ from grip_core.claims.results import Result, comparison_table, ledger_table
 from grip_core.claims.schema import Claims, Setting, load_claims
 from grip_core.claims.words import sentence
 from grip_core.config import BudgetConfig, GrpoConfig, Params, VlmConfig
+from grip_core.cost.table import answer_seconds
 from grip_core.evaluation.curves import read_curves
 from grip_core.evaluation.exports import MANIFEST, current_hashes, is_stale, read_export
 from grip_core.evaluation.headline import headline, headline_differences
@@ -106,8 +107,7 @@ def read_costs(folder: Path, shape: str, batch: int, arms: Sequence[str]) -> pd.
     path = folder / f"{shape}-flops.csv"
     if not path.exists():
         return None
-    timed = pd.read_csv(folder / f"{shape}.csv")
-    seconds = timed[timed["batch"] == batch].groupby(["method", "k"], as_index=False)["seconds"].sum()
+    seconds = answer_seconds(pd.read_csv(folder / f"{shape}.csv"), batch)
     return priced_like_grip(pd.read_csv(path).merge(seconds, on=["method", "k"], how="outer"), arms)
 
 

@@ -37,8 +37,8 @@ SMALL = {
         "budgets": [1, 7],
         "methods": ["full", "grip", "fastv_inside"],
         "batch_sizes": [1, 2],
-        "repetitions": 1,
-        "warmups": 0,
+        "repetitions": 3,
+        "warmups": 1,
     },
     "report": {"examples": 2, "example_budget": 7},
 }
