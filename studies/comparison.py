@@ -5,6 +5,7 @@ Every run ends with its answers to the test questions, which an export of the st
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -67,6 +68,18 @@ class Comparison(Training):
             *(FEATURES / name / "test" for name in names),
             *(PREPARED / name for name in names),
         ]
+
+    @classmethod
+    def token_forwards(cls, trials: Sequence[Params]) -> list[float]:
+        """See Trainable."""
+        from grip_core.supervised.compute import mean_text, token_forwards
+        from grip_core.vlm.features import load_store
+        from grip_core.vlm.load import load_vlm
+
+        first = trials[0]
+        store = load_store(FEATURES, first.data.benchmarks, "train")
+        text = mean_text(load_vlm(first.vlm.path, first.vlm.positions, first.vlm.dtype), store)
+        return [token_forwards(params, store.n_visual, text) for params in trials]
 
     @staticmethod
     def server(params: Params, socket: Path) -> list[str]:

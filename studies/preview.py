@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -29,11 +30,15 @@ def preview(console: Console, root: Path, definition: Definition, params: Params
     Raises UserError for whatever makes the study impossible; what is only missing so far is told.
     """
     check(definition, params)
+    trainable, work = load_trainable(definition.trainable), None
     try:
-        load_trainable(definition.trainable).check_inputs(params)
+        trainable.check_inputs(params)
+        if definition.arms:
+            arms = [{}, *definition.arms.values()]
+            work = trainable.token_forwards([trial_params(definition, params, arm) for arm in arms])
     except UserError as error:
         console.print(f"not yet: {error}")
-    console.print(arms_table(definition) if definition.arms else space_table(definition))
+    console.print(arms_table(definition, work) if definition.arms else space_table(definition))
     findings = void_settings(definition, params)
     if findings:
         console.print(void_table(findings))
@@ -98,11 +103,17 @@ def space_table(definition: Definition) -> Table:
     return table
 
 
-def arms_table(definition: Definition) -> Table:
-    """The arms and what they set, an arm a line."""
-    table = Table("arm", "sets", title=definition.name, title_justify="left")
-    for name, arm in definition.arms.items():
-        table.add_row(name, values(arm) or "nothing")
+def arms_table(definition: Definition, work: Sequence[float] | None = None) -> Table:
+    """The arms and what they set, an arm a line.
+
+    `work` has the token-forwards of a step of params.yaml's own run and then of every arm's; shown is their ratio.
+    """
+    table = Table("arm", "sets", title=definition.name, title_justify="left", caption_justify="left")
+    if work is not None:
+        table.add_column("work", justify="right", no_wrap=True)
+        table.caption = f"work: token-forwards of the VLM a step; 1 is params.yaml's own run, {work[0]:,.0f}"
+    for place, (name, arm) in enumerate(definition.arms.items(), start=1):
+        table.add_row(name, values(arm) or "nothing", *([f"{work[place] / work[0]:.2f}"] if work is not None else []))
     if definition.params:
         table.add_row("(all)", values(definition.params))
     return table

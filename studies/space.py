@@ -100,7 +100,7 @@ def changed_params(params: Params, settings: Mapping[str, Any], source: str) -> 
         for section in sections:
             place = place.get(section) if isinstance(place, dict) else None  # type: ignore[assignment]
         if not isinstance(place, dict) or name not in place:
-            raise UserError(f"{source}: {key} is not a key of params.yaml; see grip_core/config.py for what there is")
+            raise UserError(f"{source}: {key} is not a key of params.yaml; see grip_core/config/ for what there is")
         place[name] = value
     return parse(Params, raw, source)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,6 +36,14 @@ class Trainable(Protocol):
     @staticmethod
     def check_inputs(params: Params) -> None:
         """Before anything is sent: raise UserError if what a worker would open is not there."""
+
+    @classmethod
+    def token_forwards(cls, trials: Sequence[Params]) -> list[float] | None:
+        """What an average optimizer step of each trial asks of the VLM, where that can be told before it runs.
+
+        Needs what `check_inputs` checks.
+        """
+        return None
 
     @staticmethod
     def server(params: Params, socket: Path) -> list[str]:

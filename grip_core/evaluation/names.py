@@ -22,6 +22,7 @@ LABELS = {
     "only_72": "GRPO at k = 72 only",
     "mixture": "GRPO at k = 1, 4, 14",
     "no_warmup": "GRPO without warm-up",
+    "no_warmup_no_kl": "GRPO without warm-up and KL",
     "grip_vlm": "GRIP-VLM",
 }
 BENCHMARK_LABELS = {

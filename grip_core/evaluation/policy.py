@@ -14,8 +14,13 @@ class PolicySelector:
     def __init__(self, scorer: Scorer) -> None:
         self.scorer = scorer.eval()
 
-    @torch.inference_mode()
     def select(self, context: Context, k: int) -> Selection:
-        """One row per prompt. The scores depend on k, so nothing is shared between budgets."""
-        k_B = torch.full((context.batch_size,), k, device=context.visual_BND.device)
-        return top_k(self.scorer(context, k_B), k_B)
+        """One row per prompt. The scores depend on k, so nothing is shared between budgets.
+
+        The scorer moves to where the context lies.
+        """
+        device = context.visual_BND.device
+        scorer = self.scorer.to(device)
+        k_B = torch.full((context.batch_size,), k, device=device)
+        with torch.inference_mode():
+            return top_k(scorer(context, k_B), k_B)

@@ -12,7 +12,7 @@ from grip_core.evaluation.names import GRIP, WARMUP
 OURS, REFERENCES, OTHERS = "Ours", "References", "Others"
 GROUPS: dict[str, tuple[str, ...]] = {
     OURS: (GRIP, WARMUP),
-    "GRPO, trained otherwise": ("only_2", "only_7", "only_72", "mixture", "no_warmup"),
+    "GRPO, trained otherwise": ("only_2", "only_7", "only_72", "mixture", "no_warmup", "no_warmup_no_kl"),
     "Trained with supervision": ("distill", "gumbel", "soft_topk", "diffprune"),
     "Before the LLM": (
         "random",

@@ -62,6 +62,7 @@ STYLES = {
     "only_72": Style("#ee3377", "D", DOTTED),
     "mixture": Style("#aa3377", "P", DOTTED),
     "no_warmup": Style("#999933", "X", DOTTED),
+    "no_warmup_no_kl": Style("#117733", "^", DOTTED),
     FULL: Style("#1f2430", "", SOLID, width=1.2),
     NO_IMAGE: Style("#1f2430", "", DOTTED, width=1.2),
 }

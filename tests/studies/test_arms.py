@@ -122,7 +122,7 @@ def test_the_shipped_arms_are_sound_and_have_as_many_steps():
     definition, params = load_definition(ROOT / "studies" / "training_principles.yaml"), load(ROOT / "params.yaml")
     check(definition, params)
     assert not void_settings(definition, params)
-    assert definition.budget.trials == len(definition.arms) == 9
+    assert definition.budget.trials == len(definition.arms) == 10
     costs = {arm: cost(trial_params(definition, params, definition.arms[arm])) for arm in definition.arms}
     assert {item["steps"] for item in costs.values()} == {200}
     assert {item["selections"] for item in costs.values() if "selections" in item} == {102400}

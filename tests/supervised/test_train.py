@@ -9,14 +9,22 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from grip_core.config import FilterConfig
+from grip_core.config import FilterConfig, load
 from grip_core.errors import UserError
 from grip_core.rl.task import Task
 from grip_core.rl.train import make_plan, train
 from grip_core.runs import RunFolder
 from grip_core.supervised import train as module
-from grip_core.supervised.compute import grpo_token_forwards, supervised_token_forwards
+from grip_core.supervised.compute import (
+    grpo_token_forwards,
+    mean_budget,
+    mean_text,
+    supervised_token_forwards,
+    token_forwards,
+)
 from grip_core.supervised.train import train_supervised
+from grip_core.vlm.assemble import assemble
+from grip_core.vlm.context import Selection
 from tests.conftest import ANSWERS
 from tests.rl.conftest import BUDGETS, make_budgets, make_grpo
 from tests.rl.test_resume import Killed, kill_at, same_runs
@@ -155,3 +163,23 @@ def test_the_cost_of_a_step_is_counted_by_hand():
     assert grpo_token_forwards(make_grpo(prompts_per_step=16, group_size=32, num_iterations=2), 10, 15) == 6_400
     assert supervised_token_forwards(make_supervised(prompts_per_step=32), 144, 15) == 10_176
     assert supervised_token_forwards(make_supervised(prompts_per_step=32, method="distill"), 144, 15) == 5_088
+
+
+def test_a_step_of_every_kind_of_run_is_counted(llava, store):
+    """A GRPO step's budgets are those that its schedule draws; the prompts are those that the VLM reads."""
+    params, text = load(), mean_text(llava.vlm, store)
+    context = store.context(llava.vlm, range(len(store)))
+    inputs = assemble(context, Selection.none(context), llava.vlm.embed, "original", context.answer_ids_BA[:, :-1])
+    read = inputs.attention_mask_RS.sum() - (context.answer_mask_BA.shape[1] - context.answer_mask_BA.sum(1)).sum()
+    assert text == pytest.approx(read.item() / len(store))
+    constant = params.budgets.model_copy(update={"schedule": "constant", "constant": 7})
+    grpo = params.model_copy(update={"budgets": constant})
+    assert token_forwards(grpo, 144, text) == grpo_token_forwards(params.grpo, 7, text)
+    distill = params.model_copy(update={"supervised": make_supervised(method="distill")})
+    assert token_forwards(distill, 144, text) == supervised_token_forwards(distill.supervised, 144, text)
+
+
+def test_the_mean_budget_is_that_of_the_draws():
+    """Log-uniform on [1, 36]: (36 - 1) / log 36 = 9.8 were k not whole."""
+    params = load()
+    assert mean_budget(params.budgets, params.grpo) == pytest.approx(9.8, rel=0.05)
