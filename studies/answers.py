@@ -52,17 +52,21 @@ def export_answers(folder: StudyFolder, target: Path) -> Path:
     return target
 
 
+UNHASHED = ("grip_core/config/", "grip_core/evaluation/exports.py")
+"""What no number depends on: the schema, for settings are compared by their values, and what writes the hashes."""
+
+
 def module_hashes(code: Path, module: str) -> dict[str, str]:
     """`code_hash` of every file of grip_core that a module under `code` imports, itself or through others, by its path.
 
-    Imports inside of functions count too, so these are more than a run has read, never fewer.
+    Imports inside of functions count too, so these are more than a run has read. UNHASHED ones are left out.
     """
     finder = ModuleFinder(path=[str(code)])
     finder.import_hook(module)
     # typeshed leaves the attribute out.
     files = [Path(file) for found in finder.modules.values() if (file := found.__file__)]  # type: ignore[attr-defined]
     ours = sorted(path.relative_to(code) for path in files if path.is_relative_to(code / "grip_core"))
-    return {str(path): code_hash(code / path) for path in ours}
+    return {str(path): code_hash(code / path) for path in ours if not str(path).startswith(UNHASHED)}
 
 
 def _run(folder: StudyFolder, trial: FrozenTrial, seed: int) -> Path:

@@ -84,7 +84,7 @@ def test_exported_arms_say_of_which_model_and_what_has_changed(tmp_path, monkeyp
 
     def read(weights: str, grpo: GrpoConfig, vlm: VlmConfig = vlm) -> Arms:
         monkeypatch.setattr("grip_core.evaluation.exports.input_hashes", lambda *_: {"vlm": weights})
-        return read_arms(tmp_path / "arms", ["one"], vlm, grpo, params.budgets)
+        return read_arms(tmp_path / "arms", ["one"], vlm, grpo, params.supervised, params.budgets)
 
     found = read("1", params.grpo)
     assert set(found.rows["model"]) == {"some"}
@@ -95,7 +95,7 @@ def test_exported_arms_say_of_which_model_and_what_has_changed(tmp_path, monkeyp
     assert read("2", params.grpo).rows.empty, "answers of another VLM are held against nothing"
     compact = vlm.model_copy(update={"positions": "compact"})
     assert read("1", params.grpo, compact).stale == ["grip_core/gone.py", "vlm.positions"]
-    assert read_arms(tmp_path / "none", ["one"], vlm, params.grpo, params.budgets).rows.empty
+    assert read_arms(tmp_path / "none", ["one"], vlm, params.grpo, params.supervised, params.budgets).rows.empty
 
 
 def test_costs_are_of_one_batch_size_and_whole_answers(tmp_path):
