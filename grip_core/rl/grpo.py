@@ -75,7 +75,7 @@ class Rollout:
         """Some of the prompts."""
         assert self.scores_BN is not None
         return Rollout(
-            self.example_B[index_B.numpy()],
+            self.example_B[index_B.cpu().numpy()],
             self.context.rows(index_B),
             self.k_B[index_B],
             Picks(self.picks.index_BGK[index_B], self.picks.mask_BGK[index_B]),
@@ -158,7 +158,8 @@ class SelectionTrainer(GRPOTrainer):
             sampled_BGK = self._policy(self.model).log_prob(rollout.picks)
             reference_BGK = self._reference().log_prob(rollout.picks)
         dead_B = dead_groups(rollout.rewards_BG, self.grip.min_std)
-        prompt_R1 = torch.arange(len(rollout.k_B)).repeat_interleave(self.num_generations)[:, None]
+        device = rollout.k_B.device
+        prompt_R1 = torch.arange(len(rollout.k_B), device=device).repeat_interleave(self.num_generations)[:, None]
         completion_mask_RK = rollout.picks.mask_BGK.flatten(0, 1).long()
         output = {
             "prompt_ids": prompt_R1,
@@ -169,7 +170,7 @@ class SelectionTrainer(GRPOTrainer):
             "advantages": self._advantages(rollout, dead_B, sampled_BGK, reference_BGK).flatten(),
             "reference_BGK": reference_BGK,
             # Where every group is dead and dead groups are to be dropped, there is no gradient.
-            "weight": torch.tensor(float(self.grip.dead_groups == "keep" or not bool(dead_B.all()))),
+            "weight": torch.tensor(float(self.grip.dead_groups == "keep" or not bool(dead_B.all())), device=device),
         }
         if self.num_iterations > 1:
             output["old_per_token_logps"] = sampled_BGK.flatten(0, 1)
@@ -184,7 +185,8 @@ class SelectionTrainer(GRPOTrainer):
             self.grip.prompts_per_step,
             torch_generator(self.seed, "budget", number),
         )
-        rollout = self._draw(self.plan.example[number], k_B, torch_generator(self.seed, "selection", number))
+        generator = torch_generator(self.seed, "selection", number)
+        rollout = self._draw(self.plan.example[number], k_B.to(self.vlm.device), generator)
         self.budget_state = self.schedule.update(self.budget_state, k_B, rollout.rewards_BG.std(1))
         self._record(rollout)
         return rollout

@@ -20,8 +20,8 @@ def score_selections(
     Rows of similar budgets share a forward, so that a row with few tokens is not padded to one with many.
     """
     batch, group, _ = picks.index_BGK.shape
-    prompt_R = torch.arange(batch, device=picks.index_BGK.device).repeat_interleave(group)
-    kept_RK, mask_RK = picks.index_BGK.flatten(0, 1), picks.mask_BGK.flatten(0, 1)
+    kept_RK, mask_RK = (part.flatten(0, 1).to(vlm.device) for part in (picks.index_BGK, picks.mask_BGK))
+    prompt_R = torch.arange(batch, device=vlm.device).repeat_interleave(group)
     order_R = mask_RK.sum(1).argsort(stable=True)
     scores = []
     for rows in order_R.split(rows_per_forward):

@@ -14,11 +14,17 @@ from grip_core.vlm.protocol import AnsweringVLM
 
 @dataclass(frozen=True)
 class Task:
-    """What a run trains for: the VLM's answers to the cached questions, from the warm-up on and anchored to it."""
+    """What a run trains for: the VLM's answers to the cached questions, from the warm-up on and anchored to it.
+
+    The warm-up moves to where the VLM lies.
+    """
 
     vlm: AnsweringVLM
     store: FeatureStore
     warmup: Scorer
+
+    def __post_init__(self) -> None:
+        self.warmup.to(self.vlm.device)
 
 
 def carries_signal(store: FeatureStore, config: FilterConfig) -> np.ndarray:

@@ -44,7 +44,7 @@ class Validation:
             raise ValueError("a distribution and a generator must be given together, but got only one of them")
         row: dict[str, float] = {}
         for k in self.budgets:
-            scores = [scorer(context, torch.full((context.batch_size,), k)) for context in self.contexts]
+            scores = [scorer(context, _budget(context.visual_BND, k)) for context in self.contexts]
             correct_R, log_prob = self._answered([top_k(scores_BN, k) for scores_BN in scores])
             row |= {f"accuracy@{k}": correct_R.mean().item(), f"log_prob@{k}": log_prob}
             for name in sorted(set(self.benchmarks)):
@@ -71,9 +71,13 @@ def _drawn(
     distribution: type[SelectionDistribution], scores_BN: torch.Tensor, k: int, generator: torch.Generator
 ) -> Selection:
     """One selection a prompt."""
-    k_B = torch.full(scores_BN.shape[:1], k, device=scores_BN.device)
-    picks = distribution(scores_BN, k_B).sample(1, generator)
+    picks = distribution(scores_BN, _budget(scores_BN, k)).sample(1, generator)
     return Selection.of(picks.index_BGK[:, 0], picks.mask_BGK[:, 0])
+
+
+def _budget(like: torch.Tensor, k: int) -> torch.Tensor:
+    """k for every prompt of `like` (B, ...), (B,)."""
+    return torch.full(like.shape[:1], k, device=like.device)
 
 
 def validation_subset(store: FeatureStore, per_benchmark: int) -> FeatureStore:

@@ -54,10 +54,11 @@ def warm_up(
 ) -> Scorer:
     """Train `scorer` in place at budgets between `low` and `high`, both included, and save it in the run folder.
 
-    Resumes from the folder's checkpoint; a finished run is read back.
+    It moves to where the VLM lies. Resumes from the folder's checkpoint; a finished run is read back.
     """
     if run.finished:
         return Scorer.from_pretrained(run.scorer)
+    scorer.to(vlm.device)
     optimizer = torch.optim.AdamW(scorer.parameters(), lr=config.learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
     target_EN = _targets(run.checkpoints / "targets.pt", config, vlm, store)
@@ -66,8 +67,8 @@ def warm_up(
     def losses(step: int) -> dict[str, torch.Tensor]:
         index = order[(step - 1) * config.prompts_per_step : step * config.prompts_per_step]
         context = store.context(vlm, index)
-        k_B = log_uniform(low, high, len(index), torch_generator(config.seed, "warm-up budget", step))
-        return {"cross_entropy": first_pick_cross_entropy(scorer(context, k_B), target_EN[index])}
+        k_B = log_uniform(low, high, len(index), torch_generator(config.seed, "warm-up budget", step)).to(vlm.device)
+        return {"cross_entropy": first_pick_cross_entropy(scorer(context, k_B), target_EN[index].to(vlm.device))}
 
     began = time.perf_counter()
     pace = Pace(config.steps, config.steps, CHECKPOINT_EVERY, MAX_GRAD_NORM)
@@ -85,13 +86,13 @@ def first_pick_cross_entropy(scores_BN: torch.Tensor, target_BN: torch.Tensor) -
 
 
 def _targets(path: Path, config: WarmupConfig, vlm: FrozenVLM, store: FeatureStore) -> torch.Tensor:
-    """The teacher's distribution over the tokens of every example, (E, N); read from `path` if it is there."""
+    """The teacher's distribution over the tokens of every example, (E, N), on the CPU; read from `path` if there."""
     if path.exists():
         return torch.load(path, weights_only=True)
     parts = []
     for start in tqdm(range(0, len(store), TEACHER_BATCH), desc="teacher"):
         context = store.context(vlm, np.arange(start, min(start + TEACHER_BATCH, len(store))))
-        parts.append(sharpened(TEACHERS[config.teacher](vlm, context), config.sharpness))
+        parts.append(sharpened(TEACHERS[config.teacher](vlm, context), config.sharpness).cpu())
     targets_EN = torch.cat(parts)
     with atomic_file(path) as file:
         torch.save(targets_EN, file)

@@ -8,8 +8,9 @@ The letter E is the width of a head.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
@@ -58,7 +59,8 @@ def attention_logits(query_BHQE, key_BGSE, mask_B1QS: torch.Tensor | None, scali
     `mask` is True where a key is seen, or a number that is added; None leaves every key.
     """
     key_BHSE = key_BGSE.repeat_interleave(query_BHQE.shape[1] // key_BGSE.shape[1], dim=1)
-    logits_BHQS = (query_BHQE @ key_BHSE.transpose(-1, -2)).float() * scaling
+    # Of a product in bfloat16 many would be equal, and methods that rank tokens would take the first ones.
+    logits_BHQS = (query_BHQE.float() @ key_BHSE.float().transpose(-1, -2)) * scaling
     if mask_B1QS is None:
         return logits_BHQS
     if mask_B1QS.dtype == torch.bool:
@@ -80,17 +82,25 @@ AttentionInterface.register(NAME, _recorded_attention)
 AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
+Item = TypeVar("Item")
+
+
 @contextmanager
-def observe_attention(model: PreTrainedModel, observer: Observer) -> Iterator[None]:
-    """Show `observer` every attention of `model` while the block runs."""
+def swap_attention(model: PreTrainedModel, name: str, stack: list[Item], item: Item) -> Iterator[None]:
+    """While the block runs, `model` attends by the function registered as `name`, which finds `item` on its `stack`."""
     before = model.config._attn_implementation
-    _active.append(observer)
-    model.set_attn_implementation(NAME)
+    stack.append(item)
     try:
+        model.set_attn_implementation(name)
         yield
     finally:
         model.set_attn_implementation(before)
-        _active.pop()
+        stack.pop()
+
+
+def observe_attention(model: PreTrainedModel, observer: Observer) -> AbstractContextManager[None]:
+    """Show `observer` every attention of `model` while the block runs."""
+    return swap_attention(model, NAME, _active, observer)
 
 
 @contextmanager

@@ -196,7 +196,8 @@ class FrozenVLM(ABC):
 
         `with_kl` adds the KL to the full model's answer, for which the full model is run once a context.
         """
-        prompt_R = torch.arange(context.batch_size) if selection is None else selection.prompt_R
+        selection = Selection.all(context) if selection is None else selection
+        prompt_R = selection.prompt_R
         ids_RA, mask_RA = context.answer_ids_BA[prompt_R], context.answer_mask_BA[prompt_R]
         logits_RAV = self.logits(context, selection)
         scores = answer_scores(logits_RAV, ids_RA, mask_RA)

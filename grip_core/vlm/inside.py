@@ -99,8 +99,9 @@ def apply_cuts(
 def choose_cuts(vlm: FrozenVLM, context: Context, stages: Sequence[Stage], rule: Rule) -> Selection:
     """One pass over the prompts, in which `rule` scores at each stage what the stages before have left.
 
-    The pass is the method's own prefill: its time is that of reading the prompts and of choosing. A stage's rule sees
-    the attention of the layer before it. Raises ValueError for a stage at layer 0 or past the last layer.
+    The pass is the method's own prefill and goes on to the last layer: its time is that of reading the prompts and of
+    choosing. A stage's rule sees the attention of the layer before it. Raises ValueError for a stage at layer 0 or past
+    the last layer.
     """
     everything = Selection.all(context)
     layers = vlm.language_model.layers

@@ -9,14 +9,12 @@ Shape legend: B prompts, N visual tokens, S assembled tokens, H heads, Q queries
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
 from grip_core.vlm.assemble import assemble
+from grip_core.vlm.attention import swap_attention
 from grip_core.vlm.context import Context, Selection
 from grip_core.vlm.frozen import FrozenVLM
 
@@ -40,26 +38,9 @@ def masked_logits(vlm: FrozenVLM, context: Context, weight_BN: torch.Tensor) -> 
     shift = context.input_ids_BT.shape[1] + answers_BA.shape[1] - 1 - length
     slot_BN = (context.visual_slot_BN - shift).masked_fill(~context.visual_mask_BN, length)
     key_weight_BS = weight_BN.new_ones(len(weight_BN), length + 1).scatter(1, slot_BN, weight_BN)[:, :length]
-    with _weighted(vlm.language_model, key_weight_BS):
-        hidden_BSD = vlm.language_model(
-            inputs_embeds=inputs.embeds_RSD,
-            attention_mask=inputs.attention_mask_RS.long(),
-            position_ids=vlm._position_ids(inputs),
-            use_cache=False,
-        ).last_hidden_state
+    with swap_attention(vlm.language_model, NAME, _active, key_weight_BS):
+        hidden_BSD = vlm.hidden_states(inputs)
     return vlm.model.get_output_embeddings()(hidden_BSD[:, -answers_BA.shape[1] :])
-
-
-@contextmanager
-def _weighted(model: PreTrainedModel, key_weight_BS: torch.Tensor) -> Iterator[None]:
-    before = model.config._attn_implementation
-    _active.append(key_weight_BS)
-    model.set_attn_implementation(NAME)
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(before)
-        _active.pop()
 
 
 def _weighted_attention(module, query_BHQC, key_BHSC, value_BHSC, attention_mask, scaling=None, **kwargs):

@@ -118,7 +118,8 @@ def test_keys_that_no_arm_can_have(trainable, key):
         trainable.check_keys(["grpo.beta", key])
 
 
-def test_the_shipped_arms_are_sound_and_have_as_many_steps():
+def test_the_shipped_arms_are_sound_and_have_as_many_steps(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where no features lie
     definition, params = load_definition(ROOT / "studies" / "training_principles.yaml"), load(ROOT / "params.yaml")
     check(definition, params)
     assert not void_settings(definition, params)
@@ -131,6 +132,17 @@ def test_the_shipped_arms_are_sound_and_have_as_many_steps():
     assert "only_72" in text.getvalue()
     assert "budgets.values=[1, 4, 14]" in text.getvalue()
     assert "promote" not in text.getvalue()
+
+
+def test_a_preview_says_what_each_arm_asks_of_the_vlm(params, monkeypatch):
+    definition = of_arms({"base": {}, "distill": {"supervised.method": "distill"}}, **COMPARED)
+    monkeypatch.setattr(Comparison, "check_inputs", lambda params: None)
+    monkeypatch.setattr(Comparison, "token_forwards", lambda trials: [2000.0 * (i + 1) for i in range(len(trials))])
+    text = io.StringIO()
+    preview(Console(file=text, width=200), ROOT / "none", definition, params, LOCAL)
+    lines = text.getvalue().splitlines()
+    assert [line.split()[-2] for line in lines if " base " in line or " distill " in line] == ["2.00", "3.00"]
+    assert "params.yaml's own run, 2,000" in text.getvalue()
 
 
 def test_a_definition_of_arms_can_be_launched_again_from_its_record(tmp_path):

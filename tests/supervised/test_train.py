@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -126,7 +127,7 @@ def test_questions_and_budgets_are_those_of_grpo(supervised_run, tmp_path, monke
     ("changes", "message"),
     [
         ({"method": "none"}, "supervised.method must be one of gumbel, soft_topk, diffprune, distill"),
-        ({"vlm": object()}, "needs the VLM in its own process"),
+        ({"vlm": SimpleNamespace(device=torch.device("cpu"))}, "needs the VLM in its own process"),
         ({"budgets": make_budgets(schedule="adaptive")}, "budgets.schedule must not be adaptive"),
     ],
 )

@@ -8,7 +8,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_
 
 from grip_core.vlm import attention
 from grip_core.vlm.assemble import assemble
-from grip_core.vlm.attention import record_attention
+from grip_core.vlm.attention import attention_logits, record_attention
 from grip_core.vlm.context import Selection
 
 
@@ -97,6 +97,14 @@ def test_a_mean_in_chunks_is_the_mean(qwen, monkeypatch):
     whole = qwen.context().encoder_attention_BN
     monkeypatch.setattr(attention, "CHUNK", 7)
     close(qwen.context().encoder_attention_BN, whole)
+
+
+def test_logits_of_bfloat16_are_not_rounded_to_it():
+    """1 + 2^-7 is a bfloat16, its square is not: it would fall on 1 + 2^-6, of which there is another."""
+    query = torch.tensor([1 + 2**-7, 1.0], dtype=torch.bfloat16).view(1, 1, 1, 2)
+    key = torch.tensor([[1 + 2**-7, 0.0], [0.0, 1 + 2**-6]], dtype=torch.bfloat16).view(1, 1, 2, 2)
+    logits = attention_logits(query, key, None, 0.5)
+    assert logits.flatten().tolist() == [(1 + 2**-7) ** 2 / 2, (1 + 2**-6) / 2]
 
 
 def test_recording_changes_nothing_and_ends(llava):
