@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import gc
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from transformers import PrinterCallback
 
 from grip_core.config import BudgetConfig, CollapseConfig, FilterConfig, GrpoConfig, RewardConfig, ScorerConfig
 from grip_core.policy.scorer import Scorer
+from grip_core.rl.train import Task, build_trainer
 from grip_core.rl.validation import Validation
 from grip_core.rl.warmup import build_scorer
 from grip_core.vlm.features import FeatureStore
@@ -55,6 +62,30 @@ def grpo() -> GrpoConfig:
 @pytest.fixture(scope="session")
 def validation(llava, store) -> Validation:
     return Validation(llava.vlm, store, [1, 4])
+
+
+@pytest.fixture(scope="module")
+def quick():
+    """The models are tiny: threads cost more than they save, and so do the collections that transformers calls for."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    gc.freeze()
+    yield
+    gc.unfreeze()
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def build(llava, store, tmp_path_factory):
+    """The trainer of these settings."""
+
+    def built(changes: Mapping[str, Any]):
+        grpo, budgets = configs(changes)
+        trainer = build_trainer(grpo, budgets, 3, Task(llava.vlm, store, make_scorer()), tmp_path_factory.mktemp("run"))
+        trainer.remove_callback(PrinterCallback)
+        return trainer
+
+    return built
 
 
 def make_store(llava) -> FeatureStore:
@@ -127,3 +158,12 @@ def make_grpo(**changes) -> GrpoConfig:
 def make_reward(**weights: float) -> RewardConfig:
     settings = {"log_prob": 0.0, "correct": 0.0, "fidelity": 0.0, "gain": 0.0, "clip_low": -50.0, "clip_high": 50.0}
     return RewardConfig(**settings | weights)
+
+
+def configs(changes: Mapping[str, Any]) -> tuple[GrpoConfig, BudgetConfig]:
+    """The tests' settings with others in their places, checked by the schema."""
+    raw: dict[str, Any] = {"grpo": make_grpo().model_dump(), "budgets": make_budgets().model_dump()}
+    for key, value in changes.items():
+        *sections, name = key.split(".")
+        functools.reduce(dict.__getitem__, sections, raw)[name] = value
+    return GrpoConfig(**raw["grpo"]), BudgetConfig(**raw["budgets"])
