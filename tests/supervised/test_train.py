@@ -136,6 +136,11 @@ def test_what_cannot_be_trained_is_refused(supervised_run, tmp_path, changes, me
         supervised_run(tmp_path / "run", **changes)
 
 
+def test_a_task_s_warm_up_lies_where_its_vlm_does(store, warmup_scorer):
+    task = Task(SimpleNamespace(device=torch.device("meta")), store, warmup_scorer)
+    assert task.warmup.device.type == "meta"
+
+
 def test_moved_positions_are_refused(supervised_run, tmp_path, llava, monkeypatch):
     monkeypatch.setattr(llava.vlm, "positions", "compact")
     with pytest.raises(UserError, match="positions must be original"):
