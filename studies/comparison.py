@@ -79,7 +79,9 @@ class Comparison(Training):
         first = trials[0]
         store = load_store(FEATURES, first.data.benchmarks, "train")
         text = mean_text(load_vlm(first.vlm.path, first.vlm.positions, first.vlm.dtype), store)
-        return [token_forwards(params, store.n_visual, text) for params in trials]
+        return [
+            token_forwards(params.grpo, params.supervised, params.budgets, store.n_visual, text) for params in trials
+        ]
 
     @staticmethod
     def server(params: Params, socket: Path) -> list[str]:

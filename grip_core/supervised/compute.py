@@ -12,7 +12,7 @@ import math
 import numpy as np
 import torch
 
-from grip_core.config import BudgetConfig, GrpoConfig, Params, SupervisedConfig
+from grip_core.config import BudgetConfig, GrpoConfig, SupervisedConfig
 from grip_core.policy.budgets import make_schedule
 from grip_core.seeds import torch_generator
 from grip_core.vlm.features import FeatureStore
@@ -22,14 +22,16 @@ BACKWARD = 1  # forwards
 SAMPLE = 500
 
 
-def token_forwards(params: Params, visual: int, text: float) -> float:
+def token_forwards(
+    grpo: GrpoConfig, supervised: SupervisedConfig, budgets: BudgetConfig, visual: int, text: float
+) -> float:
     """Token-forwards of an average optimizer step of a run, by `supervised.method` or, where that is "none", by GRPO.
 
     `visual` and `text` are a full prompt's visual tokens and its others.
     """
-    if params.supervised.method != "none":
-        return supervised_token_forwards(params.supervised, visual, text)
-    return grpo_token_forwards(params.grpo, mean_budget(params.budgets, params.grpo), text)
+    if supervised.method != "none":
+        return supervised_token_forwards(supervised, visual, text)
+    return grpo_token_forwards(grpo, mean_budget(budgets, grpo), text)
 
 
 def grpo_token_forwards(config: GrpoConfig, budget: float, text: float) -> float:

@@ -179,10 +179,11 @@ def test_a_step_of_every_kind_of_run_is_counted(llava, store):
     read = inputs.attention_mask_RS.sum() - (context.answer_mask_BA.shape[1] - context.answer_mask_BA.sum(1)).sum()
     assert text == pytest.approx(read.item() / len(store))
     constant = params.budgets.model_copy(update={"schedule": "constant", "constant": 7})
-    grpo = params.model_copy(update={"budgets": constant})
-    assert token_forwards(grpo, 144, text) == grpo_token_forwards(params.grpo, 7, text)
-    distill = params.model_copy(update={"supervised": make_supervised(method="distill")})
-    assert token_forwards(distill, 144, text) == supervised_token_forwards(distill.supervised, 144, text)
+    found = token_forwards(params.grpo, params.supervised, constant, 144, text)
+    assert found == grpo_token_forwards(params.grpo, 7, text)
+    distill = make_supervised(method="distill")
+    found = token_forwards(params.grpo, distill, constant, 144, text)
+    assert found == supervised_token_forwards(distill, 144, text)
 
 
 def test_the_mean_budget_is_that_of_the_draws():
