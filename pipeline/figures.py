@@ -1,14 +1,21 @@
-"""Draw the figures and the report: report/index.html, and report/figures/ as PNG and SVG."""
+"""Draw the figures and the report: report/index.html, and report/figures/ as PNG, SVG and PDF.
+
+Figures are drawn one after another and saved in other processes meanwhile.
+"""
 
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from grip_core.claims.costs import priced_like_grip
@@ -24,6 +31,7 @@ from grip_core.figures.difference import difference
 from grip_core.figures.groups import best_of_groups
 from grip_core.figures.keep_maps import keep_maps, methods_by_budgets, shrinking
 from grip_core.figures.ledger import ledger
+from grip_core.figures.palette import use_theme
 from grip_core.figures.pareto import pareto
 from grip_core.figures.profiles import profiles
 from grip_core.figures.published import CAPTION, published
@@ -47,10 +55,14 @@ EXAMPLES_CAPTION = (
     "image, whatever the pruning methods make of them. Patches that a method does not keep are darkened (k = {k}); the "
     "model's answer from what is kept stands below each image."
 )
+Drawing = tuple[str, Figure, str]
+"""A figure between its name and its text for those who cannot see it."""
 MAPS = ("keep_maps", "shrinking", "methods_by_budgets")
 """Figures of photographs, which are smaller as pixels than as vectors."""
 SHRINKING = 4
 """Examples shown at every budget."""
+SAVERS = 4
+"""Processes that save figures; to save one takes longer than to draw it."""
 
 
 def draw_budgets(config: BudgetConfig, rollouts: int, prompts: int, seed: int) -> pd.DataFrame:
@@ -123,93 +135,104 @@ def order_methods(differences: pd.DataFrame) -> pd.DataFrame:
 def write_report(
     folder: Path,
     findings: Findings,
-    figures: Mapping[str, tuple[Figure, str]],
+    drawings: Iterable[Drawing],
     environments: Mapping[str, Mapping[str, str]],
 ) -> None:
-    """Save the figures, each with its text for those who cannot see it, and the report that embeds them."""
+    """Save the figures, in other processes while the next ones are drawn, and write the report that embeds them."""
+    saving = {}
+    with ProcessPoolExecutor(SAVERS, initializer=use_theme) as pool:
+        for name, figure, alt in drawings:
+            plt.close(figure)  # pyplot lets go of it, or it would be open in the other process too
+            saving[name] = pool.submit(figure_bytes, figure), alt
     pictures = {}
-    for name, (figure, alt) in figures.items():
-        files = figure_bytes(figure)
+    for name, (future, alt) in saving.items():
+        files = future.result()
         save_figure(files, folder / "figures", name)
         kind: Kind = "png" if name in MAPS else "svg"
         pictures[name] = Picture(files[kind], kind, alt)
     write_text(folder / "index.html", render_report(findings, pictures, environments))
 
 
-def example_figures(
-    examples: Examples, k: int, budgets: Sequence[int], grid: tuple[int, int]
-) -> dict[str, tuple[Figure, str]]:
+def example_figures(examples: Examples, k: int, budgets: Sequence[int], grid: tuple[int, int]) -> Iterator[Drawing]:
     """The keep maps: all methods at one budget, GRIP at all budgets, and one example under both."""
     falling = sorted(budgets, reverse=True)
-    return {
-        "keep_maps": (keep_maps(examples.by_method(k), grid), EXAMPLES_CAPTION.format(k=k)),
-        "shrinking": (
-            shrinking(examples.by_budget(falling)[:SHRINKING], grid),
-            "What GRIP keeps of an image as the budget shrinks, and the model's answer from it.",
-        ),
-        "methods_by_budgets": (
-            methods_by_budgets(examples.by_method_and_budget(0, falling), grid),
-            "What the methods keep of one image as the budget shrinks, and the model's answers from it.",
-        ),
-    }
+    yield "keep_maps", keep_maps(examples.by_method(k), grid), EXAMPLES_CAPTION.format(k=k)
+    yield (
+        "shrinking",
+        shrinking(examples.by_budget(falling)[:SHRINKING], grid),
+        "What GRIP keeps of an image as the budget shrinks, and the model's answer from it.",
+    )
+    yield (
+        "methods_by_budgets",
+        methods_by_budgets(examples.by_method_and_budget(0, falling), grid),
+        "What the methods keep of one image as the budget shrinks, and the model's answers from it.",
+    )
 
 
-def table_figures(
-    results: Path, questions: int, trained: tuple[int, int], own: pd.DataFrame
-) -> dict[str, tuple[Figure, str]]:
+def table_figures(results: Path, questions: int, trained: tuple[int, int], own: pd.DataFrame) -> Iterator[Drawing]:
     """Figures of the tables in `results`; `own` are mean accuracies, drawn beside published ones."""
     table, differences = pd.read_csv(results / "table.csv"), pd.read_csv(results / "differences.csv")
     claims = pd.read_csv(results / "claims.csv", keep_default_na=False, na_values={"effect": "", "low": "", "high": ""})
-    return {
-        "claims": (ledger(claims), "Verdicts on the paper's claims; each is in words below."),
-        "pareto": (
-            pareto(table, questions, trained),
-            "Accuracy against kept tokens; the numbers are in the tables below.",
-        ),
-        "difference": (
-            difference(order_methods(differences)),
-            "Differences between GRIP and every other method; the averages are in the summary.",
-        ),
-        "profiles": (
-            profiles(pd.read_csv(results / "profiles.csv"), best_of_groups(table)),
-            "Performance profiles of all methods; the summary table has their areas.",
-        ),
-        "curves": (curves(pd.read_csv(results / "curves.csv")), "Learning curves of every training seed."),
-        "published": (published(read_published(), own), CAPTION),
-    }
+    yield "claims", ledger(claims), "Verdicts on the paper's claims; each is in words below."
+    yield (
+        "pareto",
+        pareto(table, questions, trained),
+        "Accuracy against kept tokens; the numbers are in the tables below.",
+    )
+    yield (
+        "difference",
+        difference(order_methods(differences)),
+        "Differences between GRIP and every other method; the averages are in the summary.",
+    )
+    yield (
+        "profiles",
+        profiles(pd.read_csv(results / "profiles.csv"), best_of_groups(table)),
+        "Performance profiles of all methods; the summary table has their areas.",
+    )
+    yield "curves", curves(pd.read_csv(results / "curves.csv")), "Learning curves of every training seed."
+    yield "published", published(read_published(), own), CAPTION
 
 
-def cost_figures(timing: Path, table: pd.DataFrame, shape: str, arms: Sequence[str]) -> dict[str, tuple[Figure, str]]:
+def cost_figures(timing: Path, table: pd.DataFrame, shape: str, arms: Sequence[str]) -> Iterator[Drawing]:
     """Time by part, and accuracy against FLOPs; none where no costs were measured."""
     if not (timing / f"{shape}-flops.csv").exists():
-        return {}
+        return
     measured = pd.read_csv(timing / f"{shape}.csv")
     repetitions = json.loads((timing / f"{shape}.json").read_text())["repetitions"]
+    yield "time", parts(measured, repetitions), "Time of an answer by part; the medians are in the table of costs."
     flops = priced_like_grip(pd.read_csv(timing / f"{shape}-flops.csv"), arms)
     shown = table[(table["benchmark"] == MEAN) & table["method"].isin({FULL, *best_of_groups(table)})]
     against = shown.merge(flops.assign(cost=flops["flops"] / 1e6), on=["method", "k"])
     against = against.rename(columns={"low": "accuracy_low", "high": "accuracy_high"})
     note = f"n = {shown['images'].max()} images; bars: intervals over seeds and images"
-    return {
-        "time": (parts(measured, repetitions), "Time of an answer by part; the medians are in the table of costs."),
-        "cost": (accuracy_against_cost(against, "MFLOPs", note), "Accuracy against floating-point operations."),
-    }
+    yield "cost", accuracy_against_cost(against, "MFLOPs", note), "Accuracy against floating-point operations."
 
 
-def coverage_figures(rows: pd.DataFrame, k: int, grid: tuple[int, int]) -> dict[str, tuple[Figure, str]]:
+def coverage_figures(rows: pd.DataFrame, k: int, grid: tuple[int, int]) -> Iterator[Drawing]:
     """Where on the image patches are kept."""
     pruned = rows[~rows["method"].isin([FULL, NO_IMAGE])]
-    return {
-        "heat": (keep_heat_maps(keep_share_table(pruned, k, grid), k), "How often each patch is kept, by method."),
-        "coverage": (
-            coverage_curves(coverage_table(pruned, grid), grid[0] * grid[1]),
-            "Mean distance from a patch to the nearest kept one, by method and budget.",
-        ),
-    }
+    yield "heat", keep_heat_maps(keep_share_table(pruned, k, grid), k), "How often each patch is kept, by method."
+    yield (
+        "coverage",
+        coverage_curves(coverage_table(pruned, grid), grid[0] * grid[1]),
+        "Mean distance from a patch to the nearest kept one, by method and budget.",
+    )
+
+
+def schedule_figures(params: Params) -> Iterator[Drawing]:
+    """The budgets that training would draw under every schedule."""
+    rollouts = params.grpo.steps // params.grpo.num_iterations
+    drawn = draw_budgets(params.budgets, rollouts, params.grpo.prompts_per_step, params.grpo.seeds[0])
+    yield (
+        "schedules",
+        schedules(drawn, params.budgets.schedule),
+        "Budgets that each schedule draws over a run, the one in use marked; adaptive for an invented signal.",
+    )
 
 
 def main(params: Params) -> None:
     """Run the stage."""
+    gc.freeze()  # what the imports made stays: no search for garbage need go through it again
     k = params.report.example_budget
     rows = pd.read_parquet(EVALUATION / "rows.parquet")
     vlm = load_vlm(params.vlm.path, params.vlm.positions, params.vlm.dtype)
@@ -222,19 +245,14 @@ def main(params: Params) -> None:
     if k not in budgets:
         raise UserError(f"report.example_budget must be below all {store.n_visual} tokens, but got {k}")
     examples = Examples(vlm, store, rows, choose_examples(rows, params.report.examples), PREPARED)
-    rollouts = params.grpo.steps // params.grpo.num_iterations
-    drawn = draw_budgets(params.budgets, rollouts, params.grpo.prompts_per_step, params.grpo.seeds[0])
     claims = load_claims()
-    figures = {
-        **table_figures(RESULTS, numbers["questions"], trained_range(params.budgets), table),
-        **cost_figures(TIMING, table, claims.shape_of(params.vlm.path), claims.arms),
-        **coverage_figures(rows, k, grid),
-        "schedules": (
-            schedules(drawn, params.budgets.schedule),
-            "Budgets that each schedule draws over a run, the one in use marked; adaptive for an invented signal.",
-        ),
-        **example_figures(examples, k, budgets, grid),
-    }
+    drawings = chain(
+        table_figures(RESULTS, numbers["questions"], trained_range(params.budgets), table),
+        cost_figures(TIMING, table, claims.shape_of(params.vlm.path), claims.arms),
+        coverage_figures(rows, k, grid),
+        schedule_figures(params),
+        example_figures(examples, k, budgets, grid),
+    )
     environments = provenance(
         {"params.yaml": Path("params.yaml"), "claims.yaml": Path("claims.yaml")},
         PREPARED,
@@ -247,7 +265,7 @@ def main(params: Params) -> None:
         pd.read_csv(RESULTS / "summary.csv"),
         pd.read_csv(RESULTS / "claims.csv", keep_default_na=False),
     )
-    write_report(REPORT, findings, figures, environments)
+    write_report(REPORT, findings, drawings, environments)
 
 
 if __name__ == "__main__":

@@ -77,7 +77,6 @@ def coverage_curves(
             draw_line(axis, curve, "k", "distance", name, look[name])
         budget_axis(axis, part["k"].unique(), n_visual)
         axis.set_ylim(bottom=0.0)
-        axis.set_ylabel("")
         axis.set_title(benchmark_label(benchmark))
     for axis in axes[:, 0]:
         axis.set_ylabel("mean distance of a patch\nto the nearest kept one (patches)")

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TypeVar
 
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
@@ -48,20 +47,18 @@ def line_style(style: Style):
 
 def draw_line(axis: Axes, curve: pd.DataFrame, x: str, y: str, name: str, style: Style) -> None:
     """One method's line; the wider, the further in front."""
-    sns.lineplot(
-        curve.sort_values(x),
-        x=x,
-        y=y,
+    ordered = curve.sort_values(x)
+    axis.plot(
+        ordered[x],
+        ordered[y],
         color=style.color,
         marker=style.marker,
         markersize=style.size,
         markeredgewidth=0.4,
+        markeredgecolor="white",
         linewidth=style.width,
         linestyle=line_style(style),
-        errorbar=None,
-        ax=axis,
         label=name,
-        legend=False,
         zorder=2 + style.width,
     )
 

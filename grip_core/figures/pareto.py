@@ -69,7 +69,6 @@ def _curves(axis: Axes, table: pd.DataFrame, look: Mapping[str, Style], emphasis
                 band["k"], band["seed_low"], band["seed_high"], color=style.color, alpha=0.15, linewidth=0
             )
         draw_line(axis, curve, "k", "accuracy", name, style)
-    axis.set_ylabel("")
 
 
 def _shade(axis: Axes, budgets: Collection[int], trained: tuple[int, int] | None) -> None:

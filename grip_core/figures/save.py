@@ -27,7 +27,7 @@ PAD = 0.1  # inches
 def figure_bytes(figure: Figure, kinds: Sequence[Kind] = KINDS) -> dict[Kind, bytes]:
     """The figure as files by kind. Its layout and what it covers are computed once, for they take longest."""
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    figure.set_layout_engine(None)  # with one, even an idle one, every kind would draw the figure twice
     covered = figure.get_tightbbox().padded(PAD)
     with mpl.rc_context({"svg.hashsalt": "grip", "svg.fonttype": "none", "pdf.fonttype": 42}):  # text stays text
         return {kind: _bytes(figure, covered, kind) for kind in kinds}
