@@ -1,4 +1,4 @@
-"""Trade-offs between cost and score: the best score for the money, and whether one method's is above another's.
+"""Trade-offs between cost and score: the best score for the money, on average over costs.
 
 Shape legend: K budgets of one method, J budgets of another, S and R their seeds, E examples, C images, H strata. Costs
 are positive and taken as known (FLOPs, or times whose noise is stated elsewhere).
@@ -7,37 +7,11 @@ are positive and taken as known (FLOPs, or times whose noise is stated elsewhere
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from grip_core.statistics.clusters import Clusters, find_clusters
 from grip_core.statistics.intervals import Comparison, Part
-from grip_core.statistics.multiple import simultaneous_intervals
-from grip_core.statistics.verdict import non_inferiority, verdict
-
-Dominance = Literal["dominates", "dominated", "crosses", "undecided"]
-
-
-@dataclass(frozen=True)
-class Frontier:
-    """Of points of cost and score, in the order given."""
-
-    best_K: np.ndarray
-    """The best score at or below each point's cost."""
-    efficient_K: np.ndarray
-    """Whether no point costs at most as much and scores at least as high, one of the two strictly."""
-
-
-def frontier(cost_K: np.ndarray, score_K: np.ndarray) -> Frontier:
-    """The Pareto frontier of points; equal points do not rule each other out."""
-    affordable_KK = cost_K[None] <= cost_K[:, None]
-    dominating_KK = (affordable_KK & (score_K[None] > score_K[:, None])) | (
-        (cost_K[None] < cost_K[:, None]) & (score_K[None] >= score_K[:, None])
-    )
-    return Frontier(np.where(affordable_KK, score_K, -np.inf).max(1), np.all(~dominating_KK, axis=1))
 
 
 def hypervolume(
@@ -102,26 +76,6 @@ def hypervolume_difference(
             seed_parts.append(Part(_jackknife_variance(without_S, np.zeros(seeds, int)), seeds - 1))
     images = Part(_jackknife_variance(without_C, clusters.stratum_C), clusters.df)
     return Comparison(effect, (images, *seed_parts), clusters.images)
-
-
-def dominates(comparisons_K: Sequence[Comparison], margin: float, confidence: float) -> Dominance:
-    """What paired differences at each of several budgets say of two curves.
-
-    "dominates": not worse by more than `margin` at any budget, and better at one or more; "dominated": the reverse;
-    "crosses": better at some budget and worse at another. "Better" and "worse" are read off intervals that hold at all
-    budgets at once. "Not worse anywhere" needs no such correction: it is false if it is false at one budget, and
-    there the ordinary interval errs as rarely as it says (Berger 1982, Technometrics 24). Raises ValueError unless the
-    margin is positive.
-    """
-    said = {verdict(item.low, item.high) for item in simultaneous_intervals(comparisons_K, confidence)}
-    if {"better", "worse"} <= said:
-        return "crosses"
-    each = [item.interval(confidence) for item in comparisons_K]
-    if "better" in said and all(non_inferiority(item.low, item.high, margin) == "supported" for item in each):
-        return "dominates"
-    if "worse" in said and all(non_inferiority(-item.high, -item.low, margin) == "supported" for item in each):
-        return "dominated"
-    return "undecided"
 
 
 def _means_without_an_image(score_KE: np.ndarray, clusters: Clusters) -> np.ndarray:

@@ -5,11 +5,7 @@ Shape legend: M comparisons of one family. Nothing is assumed of how they depend
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
-
-from grip_core.statistics.intervals import Comparison, Interval
 
 
 def holm(p_M: np.ndarray) -> np.ndarray:
@@ -26,12 +22,3 @@ def holm(p_M: np.ndarray) -> np.ndarray:
     adjusted_M = np.empty_like(p_M)
     adjusted_M[order_M] = np.minimum(np.maximum.accumulate(p_M[order_M] * np.arange(len(p_M), 0, -1)), 1.0)
     return adjusted_M
-
-
-def simultaneous_intervals(comparisons_M: Sequence[Comparison], confidence: float) -> list[Interval]:
-    """Intervals that all cover at once with probability `confidence` or more, by Bonferroni's inequality.
-
-    Holm's step-down finds more differences, but has no intervals of this simple shape; the smallest p-value of the
-    family is judged alike by both.
-    """
-    return [item.interval(1 - (1 - confidence) / len(comparisons_M)) for item in comparisons_M]

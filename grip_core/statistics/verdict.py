@@ -25,13 +25,3 @@ def superiority(low: float, high: float, threshold: float) -> ClaimVerdict:
     if low > threshold + ROUNDING:
         return "supported"
     return "contradicted" if high < threshold - ROUNDING else "undecided"
-
-
-def non_inferiority(low: float, high: float, margin: float) -> ClaimVerdict:
-    """On the claim that a difference is no worse than `margin` below zero; `margin` is in the difference's unit.
-
-    Raises ValueError unless the margin is positive: that two methods are equal can never be shown.
-    """
-    if not margin > 0:
-        raise ValueError(f"the margin must be positive, but got {margin}")
-    return superiority(low, high, -margin)

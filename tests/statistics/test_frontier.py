@@ -6,27 +6,11 @@ import numpy as np
 import pytest
 
 from grip_core.seeds import numpy_random
-from grip_core.statistics.frontier import dominates, frontier, hypervolume, hypervolume_difference
-from grip_core.statistics.intervals import Comparison, Part, compare
+from grip_core.statistics.frontier import hypervolume, hypervolume_difference
+from grip_core.statistics.intervals import compare
 
 COSTS = np.array([1.0, 3.0, 10.0, 40.0])
 RANGE = (1.0, 100.0)
-
-
-def test_frontier_by_hand():
-    #          efficient | pricier, no better | efficient | same price, worse | twice the same point
-    cost = np.array([1.0, 2.0, 3.0, 3.0, 5.0, 5.0])
-    score = np.array([0.4, 0.4, 0.6, 0.5, 0.7, 0.7])
-    found = frontier(cost, score)
-    assert found.efficient_K.tolist() == [True, False, True, False, True, True]
-    assert found.best_K.tolist() == [0.4, 0.4, 0.6, 0.6, 0.7, 0.7]
-
-
-def test_the_frontier_does_not_depend_on_the_order():
-    cost, score = np.array([5.0, 1.0, 3.0]), np.array([0.5, 0.6, 0.7])
-    found = frontier(cost, score)
-    assert found.efficient_K.tolist() == [False, True, True]
-    assert found.best_K.tolist() == [0.7, 0.6, 0.7]
 
 
 @pytest.mark.parametrize(
@@ -137,39 +121,3 @@ def test_scores_must_match():
         hypervolume_difference(
             COSTS, np.zeros((1, 4, 6)), COSTS, np.zeros((1, 4, 5)), np.arange(6), np.zeros(6), RANGE, 0.0
         )
-
-
-def certain(*effects: float) -> list[Comparison]:
-    """Differences with standard errors of about .01: the interval of one ends .02 away, of several some .025."""
-    return [Comparison(effect, (Part(1e-4, 1000),), 1001) for effect in effects]
-
-
-@pytest.mark.parametrize(
-    ("effects", "said"),
-    [
-        ([0.1, 0.05, 0.0], "dominates"),  # not worse than by .03 anywhere
-        ([0.1, 0.05, -0.02], "undecided"),  # may be worse than by .03 at the last
-        ([-0.1, 0.0, -0.05], "dominated"),
-        ([0.1, 0.0, -0.1], "crosses"),
-        ([0.0, 0.0, 0.0], "undecided"),  # nowhere better
-        ([0.022, 0.0, 0.0], "undecided"),  # better on its own, but not as the best of three
-    ],
-)
-def test_dominance_by_hand(effects, said):
-    assert dominates(certain(*effects), 0.03, 0.95) == said
-
-
-def test_dominance_needs_a_margin():
-    with pytest.raises(ValueError, match="margin must be positive"):
-        dominates(certain(0.1, 0.2), 0.0, 0.95)
-
-
-@pytest.mark.parametrize("truth", [(0.0, 0.0, 0.0, 0.0), (0.5, 0.5, 0.5, -0.03), (-0.02, -0.02, 0.0, 0.0)])
-def test_false_dominance_is_rare(truth):
-    """Curves that are equal, or just a margin below at one budget, or better nowhere."""
-    random, trials, false = numpy_random(5, str(truth)), 1000, 0
-    for _ in range(trials):
-        drawn = zip(truth, 0.01 * random.randn(4), 1e-4 * random.chisquare(20, 4) / 20, strict=True)
-        family = [Comparison(mean + noise, (Part(variance, 20),), 21) for mean, noise, variance in drawn]
-        false += dominates(family, 0.03, 0.95) == "dominates"
-    assert false / trials <= 0.025 + 2 * (0.025 * 0.975 / trials) ** 0.5

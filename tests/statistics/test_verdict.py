@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from grip_core.statistics.verdict import non_inferiority, superiority, verdict
+from grip_core.statistics.verdict import superiority, verdict
 
 
 @pytest.mark.parametrize(
@@ -33,23 +33,3 @@ def test_verdict(low, high, said):
 )
 def test_superiority_over_a_threshold(low, high, said):
     assert superiority(low, high, 0.05) == said
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "said"),
-    [
-        (-0.01, 0.2, "supported"),
-        (-0.01, -0.005, "supported"),  # worse, but by less than the margin
-        (-0.2, -0.03, "contradicted"),
-        (-0.2, 0.2, "undecided"),
-        (float("nan"), float("nan"), "undecided"),
-    ],
-)
-def test_non_inferiority(low, high, said):
-    assert non_inferiority(low, high, 0.02) == said
-
-
-@pytest.mark.parametrize("margin", [0.0, -0.1])
-def test_equality_can_never_be_shown(margin):
-    with pytest.raises(ValueError, match="margin must be positive"):
-        non_inferiority(-0.1, 0.1, margin)
