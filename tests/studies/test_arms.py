@@ -6,10 +6,12 @@ import io
 import json
 import os
 import signal
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 from rich.console import Console
 from torch.nn.utils import parameters_to_vector
 
@@ -154,7 +156,7 @@ def test_a_definition_of_arms_can_be_launched_again_from_its_record(tmp_path):
 
 def test_an_untrained_start_is_the_seeds_own_and_not_the_warm_up(tmp_path):
     make_scorer().save_pretrained(tmp_path / "scorer")
-    inputs = Inputs(None, None, None, {})
+    inputs = Inputs(SimpleNamespace(device=torch.device("cpu")), None, None, {})
     starts = [
         open_task(inputs, tmp_path, start, seed).warmup.state_dict()["score.weight"].abs().sum().item()
         for start, seed in [("warmup", 0), ("untrained", 0)]
