@@ -81,8 +81,9 @@ def _ablation(planned: Plan, config: AblationConfig, complete: Collection[str]) 
     }
 
 
-UNHASHED = ("grip_core/config/", "grip_core/evaluation/exports.py")
-"""What no number depends on: the schema, for settings are compared by their values, and what writes the hashes."""
+UNHASHED = ("grip_core/config/", "grip_core/rl/void", "grip_core/evaluation/exports.py")
+"""What no number depends on: the schema, for settings are compared by their values, the rules by which arms are
+refused, and what writes the hashes."""
 
 
 def module_hashes(code: Path, module: str) -> dict[str, str]:
