@@ -84,8 +84,9 @@ def folder_of(root: Path, name: str) -> StudyFolder:
 @command
 def preview(definition: Path_, profile: ProfileName = "local", params: ParamsPath = PARAMS, root: Root = ROOT) -> None:
     """Show what `launch` would run, and send nothing."""
-    study = load_definition(definition)
-    preview_study(console, root, study, load(params), load_profile(profile, study.resources))
+    settings = load(params)
+    study = load_definition(definition, settings)
+    preview_study(console, root, study, settings, load_profile(profile, study.resources))
 
 
 @command
@@ -98,9 +99,10 @@ def launch(
     detach: Annotated[bool, typer.Option("--detach", help="do not wait for workers on this machine")] = False,
 ) -> None:
     """Begin a study, or go on with it: send the workers that are missing."""
-    study = load_definition(definition)
+    settings = load(params)
+    study = load_definition(definition, settings)
     chosen = load_profile(profile, study.resources)
-    sent = launch_study(root, study, load(params), chosen, storage, [])
+    sent = launch_study(root, study, settings, chosen, storage, [])
     _after_sending(StudyFolder((root / study.name).absolute()), study.name, chosen, sent, detach)
 
 

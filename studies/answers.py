@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from modulefinder import ModuleFinder
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from grip_core.errors import UserError
 from grip_core.evaluation.exports import code_hash, write_export
+from studies import ablation_tables
+from studies.ablation import BASELINE, AblationConfig, Arm, Plan, plan
 from studies.comparison import ROWS, cost
 from studies.definition import ARM
 from studies.export import summary
@@ -22,7 +25,8 @@ from studies.storage import load_study
 
 
 def export_answers(folder: StudyFolder, target: Path) -> Path:
-    """Write what all complete arms answered, with a manifest, into `target`; where.
+    """Write what all complete arms answered, with a manifest, into `target`; where. Of an ablation, also the tables of
+    studies/ablation_tables.py.
 
     Raises UserError for a study of a space, or if no arm is complete.
     """
@@ -39,7 +43,7 @@ def export_answers(folder: StudyFolder, target: Path) -> Path:
     rows = pd.concat(frames).sort_values(["method", "seed", "k", "benchmark", "example_id"], kind="stable")
     inputs = json.loads((next(iter(runs.values())) / "config.json").read_text())["inputs"]
     package = definition.trainable.split(":")[0]
-    manifest = {
+    manifest: dict[str, Any] = {
         "study": definition.name,
         "command": f"python -m studies export {definition.name} --answers {target}",
         "definition": definition.model_dump(),
@@ -48,12 +52,38 @@ def export_answers(folder: StudyFolder, target: Path) -> Path:
         "arms": {arm: _arm(record, arm, trial) for arm, trial in complete.items()},
         "hashes": {**inputs, **module_hashes(folder.code(record.code), package)},
     }
-    write_export(target, rows, manifest)
+    if definition.ablation is None:
+        write_export(target, rows, manifest)
+        return target
+    planned = plan(definition.ablation, definition.params, record.params, definition.name)
+    for arm in planned.arms:
+        if arm.name in complete:
+            manifest["arms"][arm.name] |= _place(arm)
+    manifest["ablation"] = _ablation(planned, definition.ablation, complete)
+    write_export(target, rows, manifest, ablation_tables.tables(runs, rows))
     return target
 
 
-UNHASHED = ("grip_core/config/", "grip_core/evaluation/exports.py")
-"""What no number depends on: the schema, for settings are compared by their values, and what writes the hashes."""
+def _place(arm: Arm) -> dict[str, Any]:
+    """Where in an ablation an arm stands."""
+    return {"levels": arm.levels, "learning_rate": arm.rate}
+
+
+def _ablation(planned: Plan, config: AblationConfig, complete: Collection[str]) -> dict[str, Any]:
+    """What an export says of an ablation as a whole. Arms that did not get to their end have no rows: those whose
+    training diverged are among them, so they are named."""
+    return {
+        "factors": planned.factors,
+        "baseline": BASELINE,
+        "design": config.design,
+        "learning_rates": config.learning_rates,
+        "missing": [arm.name for arm in planned.arms if arm.name not in complete],
+    }
+
+
+UNHASHED = ("grip_core/config/", "grip_core/rl/void", "grip_core/evaluation/exports.py")
+"""What no number depends on: the schema, for settings are compared by their values, the rules by which arms are
+refused, and what writes the hashes."""
 
 
 def module_hashes(code: Path, module: str) -> dict[str, str]:

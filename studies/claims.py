@@ -19,11 +19,11 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from studies.definition import Settings
 from studies.failures import Failure, tell_failure
 from studies.folder import Study, StudyFolder
 from studies.lease import Identity, Lease, Watch, lease_lock, new_lease, read_lease, write_lease
 from studies.sampling import make_sampler
+from studies.settings import Settings
 from studies.slurm import fate
 from studies.space import suggest
 from studies.workers import spent_gpu_hours
@@ -167,7 +167,7 @@ def _claimed(study: optuna.Study, record: Study, trial_id: int, lease: Lease) ->
 
 
 def carry_over(folder: StudyFolder, number: int, attempt: int) -> Path:
-    """The attempt's folder, holding all that the attempts before it had made safe.
+    """The attempt's folder, holding all runs as far as the attempts before it had made them safe.
 
     The worker before may still be writing. What is copied in this order is whole or told to be damaged: a run's status
     first, which says "finished" only once everything else stands, its rows last, of which a checkpoint needs those
@@ -182,7 +182,7 @@ def carry_over(folder: StudyFolder, number: int, attempt: int) -> Path:
         shutil.rmtree(left)
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     temporary.mkdir(parents=True)
-    for run in sorted(earlier[-1].glob("seed-*")) if earlier else []:
+    for run in sorted(path for path in earlier[-1].iterdir() if path.is_dir()) if earlier else []:
         _copy_run(run, temporary / run.name)
     temporary.rename(target)
     return target

@@ -141,6 +141,7 @@ def cost(params: Params) -> dict[str, Any]:
 
 def idle_keys(params: Params, keys: list[str]) -> list[str]:
     """Those of the keys that the trial's principle of training does not read."""
+    untaught = [key for key in keys if key.startswith("warmup.") and params.grpo.start == "untrained"]
     if params.supervised.method == "none":
-        return [key for key in keys if key.startswith("supervised.") and key != "supervised.method"]
-    return [key for key in keys if key.startswith("grpo.") and key not in (*GROUP_SHAPE, "grpo.start")]
+        return untaught + [key for key in keys if key.startswith("supervised.") and key != "supervised.method"]
+    return untaught + [key for key in keys if key.startswith("grpo.") and key not in (*GROUP_SHAPE, "grpo.start")]

@@ -10,12 +10,10 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, Field, model_validator
 
-from grip_core.config import Count, Rate, Section, Seed, Several, parse, read_yaml
+from grip_core.config import Count, Params, Rate, Section, Seed, Several, load, parse, read_yaml
+from studies.ablation import AblationConfig, with_arms
+from studies.settings import Settings, Value
 
-Value = bool | int | float | str
-Setting = Value | list[Value]
-Settings = dict[str, Setting]
-"""Values by their key in params.yaml, as "grpo.beta"."""
 ARM = "arm"
 """What Optuna, tables and exports call the choice of an arm."""
 Positive = Annotated[float, Field(gt=0.0)]
@@ -166,6 +164,7 @@ class PromoteConfig(Section):
 
 class Definition(Section):
     """A study of a `space`, which maps keys of params.yaml to their values, or of named `arms`, each a set of settings.
+    An `ablation` is a study of arms that `load_definition` has made of its factors.
 
     An arm is run once, to its end, in the order given; nothing is drawn, pruned or promoted. `params` holds keys that
     differ from params.yaml in all trials; an arm's own settings go before them.
@@ -174,6 +173,7 @@ class Definition(Section):
     name: Annotated[str, AfterValidator(_one_folder)]
     space: dict[str, Dimension] = Field(default_factory=dict)
     arms: dict[str, Settings] = Field(default_factory=dict)
+    ablation: AblationConfig | None = None
     params: dict[str, Value] = Field(default_factory=dict)
     trainable: Annotated[str, AfterValidator(_class_path)] = "studies.training:Training"
     """What a trial runs; the contract is in studies/trainable.py."""
@@ -262,9 +262,15 @@ class Definition(Section):
         return [objective.direction for objective in self.objectives]
 
 
-def load_definition(path: Path) -> Definition:
-    """Read and check a definition. Raises UserError, one line a mistake."""
-    return parse(Definition, read_yaml(path), str(path))
+def load_definition(path: Path, params: Params | None = None) -> Definition:
+    """Read and check a definition; an ablation gets its arms, which are those of `params` or else of ./params.yaml.
+
+    Raises UserError, one line a mistake.
+    """
+    raw = read_yaml(path)
+    if isinstance(raw, dict) and raw.get("ablation") is not None:
+        raw = with_arms(raw, params or load(), str(path))
+    return parse(Definition, raw, str(path))
 
 
 def as_yaml(definition: Section) -> str:

@@ -10,7 +10,8 @@ code/<hash>/             the code that its workers run
 jobs.jsonl               one line a submission
 logs/                    what jobs print, and submitit's own files
 workers/<id>.json        one file a worker process: where it runs, since when, how long it worked
-trials/<number>/         lease.json and its lock; attempt-<n>/seed-<s>/ are run folders (grip_core/runs.py)
+trials/<number>/         lease.json and its lock; attempt-<n>/seed-<s>/ are run folders (grip_core/runs.py), and so is
+                         attempt-<n>/warmup/, where an arm has its own
 export/                  the tidy table and its manifest
 """
 

@@ -15,14 +15,15 @@ from grip_core.config import Params
 from grip_core.errors import UserError
 from grip_core.files import write_text
 from studies.claims import trials_left
-from studies.definition import Definition, Settings, as_yaml
+from studies.definition import Definition, as_yaml
 from studies.folder import Study, StudyFolder
 from studies.jobs import active, submit
 from studies.profile import Profile
 from studies.provenance import at_launch
 from studies.sampling import grid_points, quiet_optuna
+from studies.settings import Settings
 from studies.snapshot import take_snapshot
-from studies.space import check_space, own_keys
+from studies.space import check_space, own_keys, trial_params
 from studies.storage import check_locking, load_study, open_storage
 from studies.trainable import load_trainable
 from studies.void import refusals, told, void_settings
@@ -75,7 +76,10 @@ def launch(
 def check(definition: Definition, params: Params) -> None:
     """Raise UserError for whatever makes a study impossible, wherever it is launched."""
     check_space(definition, params)
-    load_trainable(definition.trainable).check_keys(own_keys(definition))
+    trainable = load_trainable(definition.trainable)
+    trainable.check_keys(own_keys(definition))
+    for name, arm in definition.arms.items():
+        trainable.check_trial(trial_params(definition, params, arm), params, f"{definition.name}: arms.{name}")
 
 
 def resume(folder: StudyFolder, profile: Profile | None = None, new_code: bool = False) -> Sent:

@@ -12,11 +12,13 @@ from rich.table import Table
 from grip_core.config import Params
 from grip_core.errors import UserError
 from grip_core.rl.void import Finding
+from studies.ablation import AT_RATE
 from studies.definition import Definition, Dimension
 from studies.folder import StudyFolder
 from studies.jobs import arrays, sbatch_text
 from studies.launch import check, jobs_wanted
 from studies.profile import Profile
+from studies.settings import by_key, rescaled
 from studies.show import render_arrays, values
 from studies.space import GROUP_SHAPE, trial_params
 from studies.trainable import load_trainable
@@ -39,6 +41,8 @@ def preview(console: Console, root: Path, definition: Definition, params: Params
     except UserError as error:
         console.print(f"not yet: {error}")
     console.print(arms_table(definition, work) if definition.arms else space_table(definition))
+    if scaled := rescaled_arms(definition, params):
+        console.print(scaled)
     findings = void_settings(definition, params)
     if findings:
         console.print(void_table(findings))
@@ -117,6 +121,16 @@ def arms_table(definition: Definition, work: Sequence[float] | None = None) -> T
     if definition.params:
         table.add_row("(all)", values(definition.params))
     return table
+
+
+def rescaled_arms(definition: Definition, params: Params) -> str:
+    """Of which arms the gradient has another scale than the base's, in words; nothing where there are none."""
+    base = {**by_key(params), **definition.params}
+    arms = {name: arm for name, arm in definition.arms.items() if AT_RATE not in name}
+    names = [name for name, arm in arms.items() if rescaled(arm, base)]
+    rates = None if definition.ablation is None else definition.ablation.learning_rates
+    what = "compare with matched learning rates" if rates is None else f"matched at learning rates {rates}"
+    return f"gradient scale differs: {what}: {'; '.join(names)}" if names else ""
 
 
 def void_table(findings: list[Finding]) -> Table:

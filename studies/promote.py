@@ -21,9 +21,10 @@ from grip_core.config import load
 from grip_core.errors import UserError
 from grip_core.files import atomic_file, write_text
 from grip_core.statistics.intervals import Interval, mean_interval
-from studies.definition import Definition, PromoteConfig, PrunerConfig, SamplerConfig, Settings
+from studies.definition import Definition, PromoteConfig, PrunerConfig, SamplerConfig
 from studies.folder import Study, StudyFolder, read_lines
 from studies.lease import read_lease
+from studies.settings import Settings
 from studies.space import DERIVED, trial_params
 from studies.storage import load_study
 

@@ -11,7 +11,8 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, SuccessiveHalvingPruner, WilcoxonPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 
-from studies.definition import ARM, Definition, Settings
+from studies.definition import ARM, Definition
+from studies.settings import Settings
 
 
 def make_sampler(definition: Definition, number: int) -> BaseSampler:

@@ -11,7 +11,8 @@ import optuna
 
 from grip_core.config import Params, parse
 from grip_core.errors import UserError
-from studies.definition import Definition, Dimension, Settings, Value
+from studies.definition import Definition, Dimension
+from studies.settings import Settings, Value
 
 DERIVED = {
     "grpo.steps": "compute.selections",

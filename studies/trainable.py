@@ -33,6 +33,10 @@ class Trainable(Protocol):
     def check_keys(keys: list[str]) -> None:
         """Raise UserError if a study cannot have those keys of its own."""
 
+    @classmethod
+    def check_trial(cls, params: Params, base: Params, source: str) -> None:
+        """Raise UserError, with `source` before it, if an arm with these params cannot be run in a study of `base`."""
+
     @staticmethod
     def check_inputs(params: Params) -> None:
         """Before anything is sent: raise UserError if what a worker would open is not there."""

@@ -26,6 +26,8 @@ class Training(Trainable):
 
     unread: ClassVar[tuple[str, ...]] = ("supervised",)
     """Sections that its runs do not read."""
+    warmup: Path = WARMUP
+    """The folder of the finished warm-up that runs start from."""
 
     def __init__(self, params: Params, socket: Path | None = None) -> None:
         # Here and not above: they import torch and trl, which whoever only checks a study need not wait for.
@@ -96,13 +98,13 @@ class Training(Trainable):
         """All that decides a run's numbers."""
         from grip_core.rl.inputs import run_config
 
-        return run_config(params.grpo, params.budgets, seed, WARMUP, self.data)
+        return run_config(params.grpo, params.budgets, seed, self.warmup, self.data)
 
     def task(self, params: Params, seed: int) -> Task:
         """What a run trains for, and the scorer that it begins with."""
         from grip_core.rl.inputs import open_task
 
-        return open_task(self.inputs, WARMUP, params.grpo.start, seed)
+        return open_task(self.inputs, self.warmup, params.grpo.start, seed)
 
     def train(self, params: Params, seed: int, run: RunFolder, pause: PauseAt) -> None:
         """Go on with a run until it is finished or paused."""

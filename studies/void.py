@@ -10,7 +10,8 @@ from grip_core.config import Params
 from grip_core.errors import UserError
 from grip_core.rl.void import Axis, Finding, settings_of, void_findings
 from studies.comparison import Comparison, idle_keys
-from studies.definition import Definition, Dimension, Setting, Settings
+from studies.definition import Definition, Dimension
+from studies.settings import RATE, Setting, Settings
 from studies.space import trial_params
 from studies.trainable import load_trainable
 from studies.training import Training
@@ -38,6 +39,8 @@ def _arm_findings(definition: Definition, params: Params, base: Mapping[str, Any
     """The keys of an arm without which it would be the same run. One without which the schema refuses it has a use."""
     arm = definition.arms[name]
     fixed = {key: Axis((_fixed(value),)) for key, value in arm.items()}
+    if definition.ablation is not None and definition.ablation.learning_rates is not None:
+        fixed |= {RATE: Axis((arm.get(RATE, base[RATE]),))}  # which is varied with what it is confounded with
     found = []
     for key, value in arm.items():
         if key not in base or base[key] == value or not _can_do_without(definition, params, arm, key):
@@ -54,7 +57,7 @@ def _idle(definition: Definition, params: Params, name: str) -> list[Finding]:
     """The keys of an arm that another principle of training reads."""
     arm = definition.arms[name]
     idle = idle_keys(trial_params(definition, params, arm), list(arm))
-    reason = "makes no difference: the arm's principle of training does not read it"
+    reason = "makes no difference: the arm's principle of training, or its start, does not read it"
     return [Finding(f"{name}.{key}", "refuse", (), "", reason, "remove it from the arm") for key in idle]
 
 

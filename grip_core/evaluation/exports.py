@@ -2,6 +2,12 @@
 
 answers.parquet   benchmark, example_id, image_id, method, seed, k, correct: a row an answer
 manifest.json     what was trained, the table's hash, and under `hashes` those of all that it was made from
+
+An ablation's has three tables more, hashed under `tables`, and `ablation` and each arm's `levels` in the manifest:
+
+curves.parquet      arm, seed, step, metric, value: of every run's rows of metrics
+agreement.parquet   arm, k, seed_a, seed_b, jaccard: of the tokens that two seeds keep, mean over the test questions
+runs.parquet        arm, seed, steps, collapsed, collapse_step, cause, accuracy: of a run as a whole
 """
 
 from __future__ import annotations
@@ -10,6 +16,7 @@ import ast
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +28,37 @@ from grip_core.places import PREPARED, WARMUP
 from grip_core.runs import hash_files
 
 ANSWERS, MANIFEST = "answers.parquet", "manifest.json"
+CURVES, AGREEMENT, RUNS = "curves.parquet", "agreement.parquet", "runs.parquet"
 COLUMNS = ("benchmark", "example_id", "image_id", "method", "seed", "k", "correct")
 
 
-def write_export(folder: Path, rows: pd.DataFrame, manifest: Mapping[str, Any]) -> None:
-    """Write COLUMNS of the rows, and the manifest with the table's hash; the manifest last, so that it fits."""
+@dataclass(frozen=True)
+class AblationExport:
+    """What an ablation has exported; the columns are in the module's docstring."""
+
+    answers: pd.DataFrame
+    """Its `method` is the arm."""
+    curves: pd.DataFrame
+    agreement: pd.DataFrame
+    runs: pd.DataFrame
+    manifest: dict[str, Any]
+
+
+def write_export(
+    folder: Path, rows: pd.DataFrame, manifest: Mapping[str, Any], tables: Mapping[str, pd.DataFrame] | None = None
+) -> None:
+    """Write COLUMNS of the rows, further `tables` by their file names, and the manifest with the tables' hashes; the
+    manifest last, so that it fits."""
     small = {"benchmark": "category", "example_id": "category", "method": "category"}
     whole = {"image_id": "int32", "seed": "int32", "k": "int32"}
     with atomic_file(folder / ANSWERS) as file:
         rows[list(COLUMNS)].astype(small | whole).to_parquet(file, index=False, compression="zstd")
-    known = {"table": ANSWERS, "sha256": _sha256(folder / ANSWERS), "rows": len(rows)}
+    for name, table in (tables or {}).items():
+        with atomic_file(folder / name) as file:
+            table.to_parquet(file, index=False, compression="zstd")
+    known: dict[str, Any] = {"table": ANSWERS, "sha256": _sha256(folder / ANSWERS), "rows": len(rows)}
+    if tables is not None:
+        known["tables"] = {name: _sha256(folder / name) for name in tables}
     write_text(folder / MANIFEST, json.dumps({**known, **manifest}, indent=1))
 
 
@@ -39,17 +67,38 @@ def read_export(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
 
     Raises UserError if there is no export, or if the table is not the one that the manifest was written for.
     """
-    missing = [path for path in (folder / MANIFEST, folder / ANSWERS) if not path.exists()]
-    if missing:
-        raise UserError(f"{folder} holds no export, for there is no {missing[0].name}; restore it from git")
+    _check_there(folder, [MANIFEST, ANSWERS])
     manifest = json.loads((folder / MANIFEST).read_text())
-    found = _sha256(folder / ANSWERS)
-    if found != manifest["sha256"]:
+    return _read_table(folder / ANSWERS, manifest["sha256"]), manifest
+
+
+def read_ablation(folder: Path) -> AblationExport:
+    """An ablation's tables and manifest.
+
+    Raises UserError if there is no export, if it is not one of an ablation, or if a table is not the manifest's.
+    """
+    answers, manifest = read_export(folder)
+    if "ablation" not in manifest:
+        raise UserError(f"{folder} holds the export of a study that is no ablation; name the folder of one")
+    _check_there(folder, list(manifest["tables"]))
+    tables = {name: _read_table(folder / name, sha256) for name, sha256 in manifest["tables"].items()}
+    return AblationExport(answers, tables[CURVES], tables[AGREEMENT], tables[RUNS], manifest)
+
+
+def _check_there(folder: Path, names: Sequence[str]) -> None:
+    missing = [name for name in names if not (folder / name).exists()]
+    if missing:
+        raise UserError(f"{folder} holds no export, for there is no {missing[0]}; restore it from git")
+
+
+def _read_table(path: Path, sha256: str) -> pd.DataFrame:
+    found = _sha256(path)
+    if found != sha256:
         raise UserError(
-            f"{folder / ANSWERS} must have the sha256 of its manifest, {manifest['sha256'][:12]}, but has "
-            f"{found[:12]}; restore both from git, or export the study again"
+            f"{path} must have the sha256 of its manifest, {sha256[:12]}, but has {found[:12]}; restore both from git, "
+            "or export the study again"
         )
-    return pd.read_parquet(folder / ANSWERS), manifest
+    return pd.read_parquet(path)
 
 
 def is_stale(manifest: Mapping[str, Any], current: Mapping[str, str]) -> list[str]:
