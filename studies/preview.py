@@ -36,8 +36,9 @@ def preview(console: Console, root: Path, definition: Definition, params: Params
     try:
         trainable.check_inputs(params)
         if definition.arms:
-            arms = [{}, *definition.arms.values()]
-            work = trainable.token_forwards([trial_params(definition, params, arm) for arm in arms])
+            runs = [trial_params(definition, params, arm) for arm in ({}, *definition.arms.values())]
+            steps_work = trainable.token_forwards(runs)
+            work = steps_work and [of_step * run.grpo.steps for of_step, run in zip(steps_work, runs, strict=True)]
     except UserError as error:
         console.print(f"not yet: {error}")
     console.print(arms_table(definition, work) if definition.arms else space_table(definition))
@@ -110,12 +111,14 @@ def space_table(definition: Definition) -> Table:
 def arms_table(definition: Definition, work: Sequence[float] | None = None) -> Table:
     """The arms and what they set, an arm a line.
 
-    `work` has the token-forwards of a step of params.yaml's own run and then of every arm's; shown is their ratio.
+    `work` has the token-forwards of a run with no settings of its own, and then of every arm's; shown is their ratio.
     """
-    table = Table("arm", "sets", title=definition.name, title_justify="left", caption_justify="left")
+    table = Table(title=definition.name, title_justify="left", caption_justify="left")
+    for column in ("arm", "sets"):
+        table.add_column(column, overflow="fold")
     if work is not None:
         table.add_column("work", justify="right", no_wrap=True)
-        table.caption = f"work: token-forwards of the VLM a step; 1 is params.yaml's own run, {work[0]:,.0f}"
+        table.caption = f"work: token-forwards of the VLM a run; 1 is a run of GRPO by params.yaml, {work[0]:,.0f}"
     for place, (name, arm) in enumerate(definition.arms.items(), start=1):
         table.add_row(name, values(arm) or "nothing", *([f"{work[place] / work[0]:.2f}"] if work is not None else []))
     if definition.params:

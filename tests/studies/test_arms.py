@@ -137,14 +137,17 @@ def test_the_shipped_arms_are_sound_and_have_as_many_steps(tmp_path, monkeypatch
 
 
 def test_a_preview_says_what_each_arm_asks_of_the_vlm(params, monkeypatch):
-    definition = of_arms({"base": {}, "distill": {"supervised.method": "distill"}}, **COMPARED)
+    quarter = {"grpo.group_size": 4 * params.grpo.group_size}  # of the steps
+    compute = {"selections": params.grpo.prompts_per_step * params.grpo.group_size * 8, "rungs": 1}
+    arms = {"base": {}, "distill": {"supervised.method": "distill"}, "large": quarter}
+    definition = of_arms(arms, **COMPARED, compute=compute)
     monkeypatch.setattr(Comparison, "check_inputs", lambda params: None)
     monkeypatch.setattr(Comparison, "token_forwards", lambda trials: [2000.0 * (i + 1) for i in range(len(trials))])
     text = io.StringIO()
     preview(Console(file=text, width=200), ROOT / "none", definition, params, LOCAL)
-    lines = text.getvalue().splitlines()
-    assert [line.split()[-2] for line in lines if " base " in line or " distill " in line] == ["2.00", "3.00"]
-    assert "params.yaml's own run, 2,000" in text.getvalue()
+    shown = [line.split() for line in text.getvalue().splitlines() if line.startswith("│")]
+    assert {line[1]: line[-2] for line in shown} == {"base": "2.00", "distill": "3.00", "large": "1.00"}
+    assert "params.yaml, 16,000" in text.getvalue()
 
 
 def test_a_definition_of_arms_can_be_launched_again_from_its_record(tmp_path):
