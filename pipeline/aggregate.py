@@ -33,6 +33,8 @@ from grip_core.places import EVALUATION, EXPORTS, PREPARED, RESULTS, TIMING, WAR
 from pipeline.stage import run
 
 ARMS = EXPORTS / "training_principles"
+PACE = {"steps", "evaluate_every", "checkpoint_every"}
+"""Keys of `supervised` that a study's arms take from `grpo` instead."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def changed_settings(
     now = {
         "vlm": vlm.model_dump(exclude={"path"}),
         "grpo": grpo.model_dump(exclude={"seeds"}),
-        "supervised": supervised.model_dump(),
+        "supervised": supervised.model_dump(exclude=PACE),
         "budgets": budgets.model_dump(),
     }
     return [
