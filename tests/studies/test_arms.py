@@ -161,7 +161,7 @@ def test_a_preview_says_what_each_arm_asks_of_the_vlm(params, monkeypatch):
     preview(Console(file=text, width=200), ROOT / "none", definition, params, LOCAL)
     shown = [line.split() for line in text.getvalue().splitlines() if line.startswith("│")]
     assert {line[1]: line[-2] for line in shown} == {"base": "2.00", "distill": "3.00", "large": "1.00"}
-    assert "of its own, 16,000" in text.getvalue()
+    assert "settings of its own, 16,000" in text.getvalue()
 
 
 def test_a_definition_of_arms_can_be_launched_again_from_its_record(tmp_path):
