@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from grip_core.vlm.frozen import FrozenVLM
 
 POSITIONS = "vlm.positions"
-BLIND = "grpo.filter.answered_without_image and grpo.reward.gain"
 OWN = "warmup"
 """Folder of an arm's own warm-up, beside its runs: a run folder, which an attempt carries over as it does the runs."""
 
@@ -45,17 +44,13 @@ class Ablation(Comparison):
     @classmethod
     def check_trial(cls, params: Params, base: Params, source: str) -> None:
         """See Trainable."""
-        if params.vlm.positions == base.vlm.positions:
-            return
-        if params.grpo.filter.answered_without_image or params.grpo.reward.gain:
+        super().check_trial(params, base, source)
+        own, cached = params.vlm.positions, base.vlm.positions
+        if own != cached and (blind := blind_keys(params)):
             raise UserError(
-                f"{source}: {POSITIONS} must be {base.vlm.positions} with {BLIND}, for what the VLM answers without "
-                "the image is cached for those; run `make repro` with the others instead"
-            )
-        if params.supervised.method not in ("none", "distill") and params.vlm.positions != "original":
-            raise UserError(
-                f"{source}: {POSITIONS} must be original for supervised.method={params.supervised.method}, which "
-                f"weights tokens instead of leaving them out, but got {params.vlm.positions}"
+                f"{source}: {POSITIONS} must be {cached} with {' or '.join(blind)}, but got {own}: what the VLM "
+                f"answers without the image is cached for {cached} alone; leave one of them out, or set {POSITIONS} to "
+                f"{own} in params.yaml and run `make repro`"
             )
 
     def advance(self, params: Params, seed: int, step: int, folder: Path, pause: Pause) -> dict[str, float] | None:
@@ -96,6 +91,16 @@ class Ablation(Comparison):
     def run_config(self, params: Params, seed: int) -> dict[str, Any]:
         """See Training."""
         return {**super().run_config(params, seed), "positions": params.vlm.positions}
+
+
+def blind_keys(params: Params) -> list[str]:
+    """The keys by which a run reads what the VLM answers without the image."""
+    if params.supervised.method != "none":
+        read = {"supervised.filter.answered_without_image": params.supervised.filter.answered_without_image}
+    else:
+        filtered, gain = params.grpo.filter.answered_without_image, params.grpo.reward.gain > 0
+        read = {"grpo.filter.answered_without_image": filtered, "grpo.reward.gain": gain}
+    return [key for key, does in read.items() if does]
 
 
 class _Paused(Exception):

@@ -13,7 +13,8 @@ arm of these levels is called `baseline`, the others by the levels in which they
 Designs:
 
 grid            all combinations of levels. Where a factor cannot matter under the others' levels (the clip range with
-                one update a rollout), it is left at its baseline, so that what would be one run is one arm.
+                one update a rollout, GRPO's settings with a supervised method), it is left at its baseline, so that
+                what would be one run is one arm.
 one_at_a_time   the baseline, and every other level by itself.
 fractional      of three or more factors with q levels each, the 1/q of the grid in which the levels' numbers, the
                 baseline's being 0, sum to a multiple of q. Of any factors but one it has each combination of levels
@@ -26,7 +27,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
@@ -34,7 +35,18 @@ from pydantic import Discriminator, Field, Tag
 from grip_core.config import Params, Rate, Section, Several, parse
 from grip_core.errors import UserError
 from grip_core.rl.void import Axis, Finding, void_findings
-from studies.settings import RATE, Settings, Value, by_key, rescaled
+from grip_core.rl.void_rules import RATE
+from studies.settings import (
+    IDLE,
+    Settings,
+    Value,
+    any_pace,
+    by_key,
+    changed_params,
+    hashable,
+    idle_keys,
+    rescaled,
+)
 
 BASELINE = "baseline"
 AT_RATE = " @ lr="
@@ -115,13 +127,16 @@ def with_arms(raw: dict[str, Any], params: Params, source: str) -> dict[str, Any
 def plan(config: AblationConfig, own: Mapping[str, Any], params: Params, source: str) -> Plan:
     """The arms of an ablation of params.yaml's `params`, of which `own` differ in all arms.
 
-    Raises UserError, with `source` before it, if two levels or two factors are in each other's way, if the factors do
-    not fit the design, or if a level makes no difference anywhere in a grid.
+    Raises UserError, with `source` before it, if the schema refuses `own` or a level by itself, if two levels or two
+    factors are in each other's way, if the factors do not fit the design, or if a level makes no difference anywhere in
+    a grid.
     """
+    changed_params(params, any_pace(params, own), f"{source}: params")
     base = {**by_key(params), **own}
     try:
         factors = {name: _levels(name, levels, base) for name, levels in config.factors.items()}
         _check_apart(factors)
+        _check_values(factors, own, params)
         points = list(_points(config.design, factors))
         if config.design == "grid":
             points = _collapsed(points, factors, base)
@@ -130,7 +145,7 @@ def plan(config: AblationConfig, own: Mapping[str, Any], params: Params, source:
         if config.learning_rates is not None:
             arms = _at_rates(arms, config.learning_rates, factors, base)
     except UserError as error:
-        raise UserError(f"{source}: ablation: {error}") from None
+        raise UserError("\n".join(f"{source}: ablation: {line}" for line in str(error).splitlines())) from None
     return Plan({name: list(levels) for name, levels in factors.items()}, arms)
 
 
@@ -140,6 +155,7 @@ Levels = dict[str, Settings]
 """What differs from the baseline, by label; the baseline's own level is empty."""
 Point = dict[str, str]
 """A label for every factor."""
+REMOVE = "remove the level"
 
 
 def _levels(name: str, given: list[Value] | dict[str, Settings], base: Mapping[str, Any]) -> Levels:
@@ -176,6 +192,13 @@ def _check_apart(factors: Mapping[str, Levels]) -> None:
     for one, other in itertools.combinations(keys, 2):
         if shared := sorted(keys[one] & keys[other]):
             raise UserError(f"the factors {one} and {other} both set {shared[0]}; let one of them set it")
+
+
+def _check_values(factors: Mapping[str, Levels], own: Mapping[str, Any], params: Params) -> None:
+    """The rules of what is void compute with values: only with those that the schema takes."""
+    for name, levels in factors.items():
+        for label, settings in levels.items():
+            changed_params(params, any_pace(params, {**own, **settings}), f"factors.{name}: the level {label}")
 
 
 def _baseline(factors: Mapping[str, Levels]) -> Point:
@@ -229,7 +252,9 @@ def _collapsed(points: list[Point], factors: Mapping[str, Levels], base: Mapping
             kept.append(found)
     for (name, label), finding in reasons.items():
         if not any(point[name] == label for point in kept):
-            raise UserError(f"factors.{name}: the level {label} makes no difference in any arm: {finding}")
+            raise UserError(
+                f"factors.{name}: the level {label} makes no difference in any arm: {replace(finding, remedy=REMOVE)}"
+            )
     return kept
 
 
@@ -257,14 +282,11 @@ def _live(
 
 def _void(key: str, settings: Settings, base: Mapping[str, Any]) -> Finding | None:
     """Why a key of these settings changes nothing of the run; None if it does."""
-    pair = Axis((_fixed(base.get(key)), _fixed(settings[key])))
-    findings = void_findings({**base, **settings}, {key: pair})
+    whole = {**base, **settings}
+    if idle_keys(whole, [key]):
+        return Finding(key, "refuse", (), "", IDLE, REMOVE)
+    findings = void_findings(whole, {key: Axis((hashable(base[key]), hashable(settings[key])))})
     return next((item for item in findings if item.severity == "refuse"), None)
-
-
-def _fixed(value: Any) -> Any:
-    """A value that may be a member of a set."""
-    return tuple(value) if isinstance(value, list) else value
 
 
 # Learning rates -------------------------------------------------------------------------------------------------------
@@ -272,8 +294,10 @@ def _fixed(value: Any) -> Any:
 
 def _at_rates(arms: list[Arm], rates: list[float], factors: Mapping[str, Levels], base: Mapping[str, Any]) -> list[Arm]:
     """The arms, and after each whose gradient has another scale, and after the baseline, itself at those rates."""
-    if RATE in factors:
-        raise UserError(f"learning_rates go with other factors than {RATE}; remove one of the two")
+    if setting := [name for name, levels in factors.items() if any(RATE in new for new in levels.values())]:
+        raise UserError(
+            f"learning_rates go with factors that do not set {RATE}, but {setting[0]} does; remove one of the two"
+        )
     scaled = {arm.name for arm in arms if rescaled(arm.settings, base)}
     if not scaled:
         raise UserError("learning_rates are for arms whose gradient has another scale, and there are none; remove them")

@@ -16,7 +16,7 @@ from grip_core.evaluation.exports import code_hash, write_export
 from studies import ablation_tables
 from studies.ablation import BASELINE, AblationConfig, Arm, Plan, plan
 from studies.comparison import ROWS, cost
-from studies.definition import ARM
+from studies.definition import ARM, Definition
 from studies.export import summary
 from studies.folder import Study, StudyFolder
 from studies.lease import read_lease
@@ -28,7 +28,8 @@ def export_answers(folder: StudyFolder, target: Path) -> Path:
     """Write what all complete arms answered, with a manifest, into `target`; where. Of an ablation, also the tables of
     studies/ablation_tables.py.
 
-    Raises UserError for a study of a space, or if no arm is complete.
+    Raises UserError for a study of a space, if no arm is complete, if its runs gave no answers, or if today's code
+    makes other arms of an ablation than were run.
     """
     record = folder.read()
     definition = record.definition
@@ -39,6 +40,11 @@ def export_answers(folder: StudyFolder, target: Path) -> Path:
     if not complete:
         raise UserError(f"{definition.name} has no complete arm yet; see `python -m studies status {definition.name}`")
     runs = {(arm, seed): _run(folder, complete[arm], seed) for arm in complete for seed in definition.seeds}
+    if not all((run / ROWS).exists() for run in runs.values()):
+        raise UserError(
+            f"the trainable must answer the test questions, but {definition.trainable} has written no {ROWS}; leave "
+            "--answers out, or run the arms under another name with trainable: studies.comparison:Comparison"
+        )
     frames = [pd.read_parquet(run / ROWS).assign(method=arm, seed=seed) for (arm, seed), run in runs.items()]
     rows = pd.concat(frames).sort_values(["method", "seed", "k", "benchmark", "example_id"], kind="stable")
     inputs = json.loads((next(iter(runs.values())) / "config.json").read_text())["inputs"]
@@ -56,12 +62,22 @@ def export_answers(folder: StudyFolder, target: Path) -> Path:
         write_export(target, rows, manifest)
         return target
     planned = plan(definition.ablation, definition.params, record.params, definition.name)
+    _check_planned(planned, definition, folder.code(record.code))
     for arm in planned.arms:
         if arm.name in complete:
             manifest["arms"][arm.name] |= _place(arm)
     manifest["ablation"] = _ablation(planned, definition.ablation, complete)
     write_export(target, rows, manifest, ablation_tables.tables(runs, rows))
     return target
+
+
+def _check_planned(planned: Plan, definition: Definition, code: Path) -> None:
+    made = {arm.name: arm.settings for arm in planned.arms}
+    if other := [name for name in {**definition.arms, **made} if made.get(name) != definition.arms.get(name)]:
+        raise UserError(
+            f"{definition.name}: an ablation's arms must be those that were run, but this code makes others of it "
+            f"({', '.join(other)}); export it with the code of its launch, by PYTHONSAFEPATH=1 PYTHONPATH={code}"
+        )
 
 
 def _place(arm: Arm) -> dict[str, Any]:

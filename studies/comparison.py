@@ -13,7 +13,6 @@ from grip_core.config import Params
 from grip_core.errors import UserError
 from grip_core.files import atomic_file
 from grip_core.places import FEATURES, PREPARED
-from studies.space import GROUP_SHAPE
 from studies.trainable import Pause
 from studies.training import Training
 
@@ -58,6 +57,16 @@ class Comparison(Training):
         for key in keys:
             if key.removeprefix("supervised.") in PACE:
                 raise UserError(f"{key} follows from compute, as that of grpo does, and cannot be set; remove it")
+
+    @classmethod
+    def check_trial(cls, params: Params, base: Params, source: str) -> None:
+        """See Trainable."""
+        method, positions = params.supervised.method, params.vlm.positions
+        if method != "none" and positions != "original":
+            raise UserError(
+                f"{source}: vlm.positions must be original for supervised.method={method}, but got {positions}; leave "
+                "one of the two out"
+            )
 
     @staticmethod
     def needed(params: Params) -> list[Path]:
@@ -137,11 +146,3 @@ def cost(params: Params) -> dict[str, Any]:
         return {"steps": steps, "prompts": steps * config.prompts_per_step, "backward": config.method != "distill"}
     rollouts = steps // params.grpo.num_iterations
     return {"steps": steps, "selections": rollouts * params.grpo.prompts_per_step * params.grpo.group_size}
-
-
-def idle_keys(params: Params, keys: list[str]) -> list[str]:
-    """Those of the keys that the trial's principle of training does not read."""
-    untaught = [key for key in keys if key.startswith("warmup.") and params.grpo.start == "untrained"]
-    if params.supervised.method == "none":
-        return untaught + [key for key in keys if key.startswith("supervised.") and key != "supervised.method"]
-    return untaught + [key for key in keys if key.startswith("grpo.") and key not in (*GROUP_SHAPE, "grpo.start")]

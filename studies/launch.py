@@ -15,6 +15,7 @@ from grip_core.config import Params
 from grip_core.errors import UserError
 from grip_core.files import write_text
 from studies.claims import trials_left
+from studies.comparison import Comparison
 from studies.definition import Definition, as_yaml
 from studies.folder import Study, StudyFolder
 from studies.jobs import active, submit
@@ -77,6 +78,11 @@ def check(definition: Definition, params: Params) -> None:
     """Raise UserError for whatever makes a study impossible, wherever it is launched."""
     check_space(definition, params)
     trainable = load_trainable(definition.trainable)
+    if definition.ablation is not None and not issubclass(trainable, Comparison):
+        raise UserError(
+            f"{definition.name}: trainable must be a studies.comparison:Comparison for an ablation, whose arms are "
+            f"compared by their test answers, but got {definition.trainable}; set trainable: studies.ablated:Ablation"
+        )
     trainable.check_keys(own_keys(definition))
     for name, arm in definition.arms.items():
         trainable.check_trial(trial_params(definition, params, arm), params, f"{definition.name}: arms.{name}")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Mapping
 from typing import Any
 
 import optuna
 
-from grip_core.config import Params, parse
+from grip_core.config import Params
 from grip_core.errors import UserError
 from studies.definition import Definition, Dimension
-from studies.settings import Settings, Value
+from studies.settings import GROUP_SHAPE as GROUP_SHAPE
+from studies.settings import Settings, Value, any_pace, changed_params
 
 DERIVED = {
     "grpo.steps": "compute.selections",
@@ -21,7 +21,6 @@ DERIVED = {
     "grpo.seeds": "seeds",
 }
 """Keys that a trial's share of the compute decides, and what decides them."""
-GROUP_SHAPE = ("grpo.prompts_per_step", "grpo.group_size", "grpo.num_iterations")
 
 
 def suggest(trial: optuna.trial.Trial, definition: Definition) -> Settings:
@@ -68,10 +67,7 @@ def trial_params(definition: Definition, base: Params, settings: Settings, sourc
     """
     source = source or definition.name
     given = {**definition.params, **settings}
-    # Steps must be multiples of it, and the base's need not be of this trial's; they are set below.
-    iterations = given.get("grpo.num_iterations", base.grpo.num_iterations)
-    some = dict.fromkeys(("grpo.steps", "grpo.evaluate_every", "grpo.checkpoint_every"), iterations)
-    changed = changed_params(base, given | some, source)
+    changed = changed_params(base, any_pace(base, given), source)
     compute, grpo = definition.compute, changed.grpo
     a_rollout = grpo.prompts_per_step * grpo.group_size
     parts = compute.rungs * compute.checkpoints_per_rung
@@ -90,20 +86,6 @@ def trial_params(definition: Definition, base: Params, settings: Settings, sourc
         "grpo.seeds": definition.seeds,
     }
     return changed_params(changed, derived, source)
-
-
-def changed_params(params: Params, settings: Mapping[str, Any], source: str) -> Params:
-    """Params with other values, checked as a whole. Raises UserError for an unknown key or a value out of range."""
-    raw = copy.deepcopy(params.model_dump())
-    for key, value in settings.items():
-        *sections, name = key.split(".")
-        place = raw
-        for section in sections:
-            place = place.get(section) if isinstance(place, dict) else None  # type: ignore[assignment]
-        if not isinstance(place, dict) or name not in place:
-            raise UserError(f"{source}: {key} is not a key of params.yaml; see grip_core/config/ for what there is")
-        place[name] = value
-    return parse(Params, raw, source)
 
 
 def check_space(definition: Definition, base: Params) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 from grip_core.config import Params
 from grip_core.errors import UserError
 from grip_core.rl.void import Axis, Finding, settings_of, void_findings
-from studies.comparison import Comparison, idle_keys
+from grip_core.rl.void_rules import RATE
+from studies.comparison import Comparison
 from studies.definition import Definition, Dimension
-from studies.settings import RATE, Setting, Settings
+from studies.settings import IDLE, Settings, by_key, hashable, idle_keys
 from studies.space import trial_params
 from studies.trainable import load_trainable
 from studies.training import Training
@@ -38,17 +39,17 @@ def void_settings(definition: Definition, params: Params) -> list[Finding]:
 def _arm_findings(definition: Definition, params: Params, base: Mapping[str, Any], name: str) -> list[Finding]:
     """The keys of an arm without which it would be the same run. One without which the schema refuses it has a use."""
     arm = definition.arms[name]
-    fixed = {key: Axis((_fixed(value),)) for key, value in arm.items()}
+    fixed = {key: Axis((hashable(value),)) for key, value in arm.items()}
     if definition.ablation is not None and definition.ablation.learning_rates is not None:
         fixed |= {RATE: Axis((arm.get(RATE, base[RATE]),))}  # which is varied with what it is confounded with
     found = []
     for key, value in arm.items():
         if key not in base or base[key] == value or not _can_do_without(definition, params, arm, key):
             continue
-        pair = Axis((_fixed(base[key]), _fixed(value)))
+        pair = Axis((hashable(base[key]), hashable(value)))
         for item in void_findings({**base, **arm}, fixed | {key: pair}):
-            if item.key == key and (not item.values or _fixed(value) in item.values):
-                remedy = item.remedy if item.values else "remove it from the arm"
+            if item.key == key and (not item.values or hashable(value) in item.values):
+                remedy = item.remedy if item.values else _remedy(definition)
                 found.append(replace(item, key=f"{name}.{key}", values=(), where="", remedy=remedy))
     return found
 
@@ -56,9 +57,16 @@ def _arm_findings(definition: Definition, params: Params, base: Mapping[str, Any
 def _idle(definition: Definition, params: Params, name: str) -> list[Finding]:
     """The keys of an arm that another principle of training reads."""
     arm = definition.arms[name]
-    idle = idle_keys(trial_params(definition, params, arm), list(arm))
-    reason = "makes no difference: the arm's principle of training, or its start, does not read it"
-    return [Finding(f"{name}.{key}", "refuse", (), "", reason, "remove it from the arm") for key in idle]
+    idle = idle_keys(by_key(trial_params(definition, params, arm)), arm)
+    return [Finding(f"{name}.{key}", "refuse", (), "", IDLE, _remedy(definition)) for key in idle]
+
+
+def _remedy(definition: Definition) -> str:
+    """A grid keeps a level whole where another of its keys matters; one at a time, none is beside another's."""
+    if definition.ablation is None:
+        return "remove it from the arm"
+    alone = definition.ablation.design == "one_at_a_time"
+    return f"take it out of that level{'' if alone else ', or take design one_at_a_time'}"
 
 
 def _can_do_without(definition: Definition, params: Params, arm: Settings, key: str) -> bool:
@@ -67,11 +75,6 @@ def _can_do_without(definition: Definition, params: Params, arm: Settings, key: 
     except UserError:
         return False
     return True
-
-
-def _fixed(value: Setting) -> Any:
-    """A value that may be a member of a set."""
-    return tuple(value) if isinstance(value, list) else value
 
 
 def axis(dimension: Dimension) -> Axis:

@@ -6,8 +6,10 @@ import gc
 import io
 import itertools
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +21,30 @@ from rich.console import Console
 
 from grip_core.config import Params, load
 from grip_core.errors import UserError
-from grip_core.evaluation.exports import CURVES, AblationExport, read_ablation, write_export
+from grip_core.evaluation.exports import CURVES, RUNS, AblationExport, read_ablation, write_export
 from grip_core.rl.validation import Validation
-from grip_core.runs import hash_files
+from grip_core.runs import RunFolder, hash_files
 from studies import launch as launching
 from studies.ablated import Ablation, at_positions, has_own_warmup
 from studies.ablation import AblationConfig, plan
-from studies.ablation_tables import curves
+from studies.ablation_tables import curves, tables
 from studies.answers import export_answers
 from studies.claims import carry_over
-from studies.comparison import ROWS
+from studies.comparison import ROWS, Comparison
 from studies.definition import Definition, as_yaml, load_definition
 from studies.folder import StudyFolder, read_lines
 from studies.launch import check, launch
 from studies.preview import preview
 from studies.profile import Profile
-from studies.space import changed_params, trial_params
+from studies.settings import by_key, changed_params, rescaled
+from studies.space import trial_params
 from studies.trainable import load_trainable
 from studies.training import OPENED
 from studies.void import refusals, void_settings
 from studies.worker import work
 from tests.conftest import _llava
 from tests.rl.conftest import make_scorer
-from tests.studies.conftest import ROOT, TOY
+from tests.studies.conftest import ROOT, TOY, toy
 from tests.studies.test_arms import TINY
 from tests.studies.tiny import TinyComparison
 
@@ -50,6 +53,7 @@ SHIPPED = sorted((ROOT / "studies" / "ablations").glob("*.yaml"))
 CENTRAL = {"group_size_kl", "budget_schedule", "warmup", "distribution"}
 RUNS_IN_45_MINUTES = 54  # of 100 s, on two cores
 STUDY = {key: value for key, value in TOY.items() if key not in ("space", "sampler", "pruner", "budget", "promote")}
+COMPARED = "studies.ablated:Ablation"
 GROUP, BETA, RATE = "grpo.group_size", "grpo.beta", "grpo.learning_rate"
 
 
@@ -106,7 +110,8 @@ def test_the_half_fraction_has_an_even_number_of_factors_off_the_baseline(params
 
 @pytest.mark.parametrize(("factors", "levels"), [(3, 3), (4, 2), (4, 3)])
 def test_a_fraction_is_an_orthogonal_array(params, factors, levels):
-    given = {f"f{i}": {"own": {}} | {str(j): {f"{i}": j} for j in range(1, levels)} for i in range(factors)}
+    keys = [BETA, "grpo.entropy_coef", "grpo.std_floor", "grpo.max_grad_norm"][:factors]
+    given = {key: {"own": {}} | {str(j): {key: 0.1 * j} for j in range(1, levels)} for key in keys}
     points = [arm.levels for arm in plan(AblationConfig(factors=given, design="fractional"), {}, params, "x").arms]
     assert len(points) == levels ** (factors - 1)
     for some in itertools.combinations(given, factors - 1):
@@ -122,8 +127,57 @@ def test_what_cannot_matter_under_another_level_is_one_arm(params):
     ]
     estimator = {"reward": {"grpo.kl_estimator": "k1", "grpo.kl_placement": "reward"}}
     assert list(arms(params, {BETA: [0.0, 0.01], "kl": estimator}, "grid")) == ["baseline", "kl=reward", "beta=0.0"]
-    with pytest.raises(UserError, match=r"x: ablation: factors.clip: the level tight makes no difference in any arm"):
+    with pytest.raises(
+        UserError,
+        match=r"x: ablation: factors.clip: the level tight makes no difference in any arm: .*remove the level$",
+    ):
         arms(params, {GROUP: [8, 32], "clip": clip}, "grid")
+
+
+@pytest.mark.parametrize(
+    ("factors", "names"),
+    [
+        (
+            {"grpo.start": ["warmup", "untrained"], "warmup.steps": [1500, 150]},
+            ["baseline", "steps=150", "start=untrained"],
+        ),
+        (
+            {BETA: [0.01, 0.1], "supervised.method": ["none", "distill"]},
+            ["baseline", "method=distill", "beta=0.1"],
+        ),
+        (
+            {"supervised.method": ["none", "distill"], "supervised.sharpness": [2.0, 4.0]},
+            ["baseline", "method=distill", "method=distill, sharpness=4.0"],
+        ),
+    ],
+)
+def test_what_another_principle_or_start_reads_is_one_arm_too(tmp_path, params, factors, names):
+    path = written(tmp_path / "toy.yaml", {"factors": factors, "design": "grid"}, trainable=COMPARED)
+    definition = load_definition(path, params)
+    assert list(definition.arms) == names
+    assert not [item for item in void_settings(definition, params) if item.severity == "refuse"]
+
+
+def test_a_level_that_no_arm_reads_is_refused(params):
+    with pytest.raises(
+        UserError, match=r"level 9.0 makes no difference in any arm: .* does not read it; remove the level$"
+    ):
+        arms(params, {GROUP: [8, 32], "supervised.temperature": [9.0]}, "grid")
+
+
+@pytest.mark.parametrize(
+    ("design", "told"),
+    [
+        ("grid", [(f"f=mixed, method=distill.{BETA}", "take it out of that level, or take design one_at_a_time")]),
+        ("one_at_a_time", []),
+    ],
+)
+def test_a_void_key_beside_a_live_one_is_refused_with_what_an_ablation_can_do(tmp_path, params, design, told):
+    factors = {"f": {"mixed": {BETA: 0.1, "budgets.low": 2}}, "supervised.method": ["none", "distill"]}
+    path = written(tmp_path / "toy.yaml", {"factors": factors, "design": design}, trainable=COMPARED)
+    definition = load_definition(path, params)
+    refused = [item for item in void_settings(definition, params) if item.severity == "refuse"]
+    assert [(item.key, item.remedy) for item in refused] == told
 
 
 def test_arms_of_another_gradient_scale_are_run_at_matched_rates_and_the_baseline_with_them(params):
@@ -136,6 +190,11 @@ def test_arms_of_another_gradient_scale_are_run_at_matched_rates_and_the_baselin
         "scale_rewards=none @ lr=0.001": {"grpo.scale_rewards": "none", RATE: 0.001},
         "beta=0.1": {BETA: 0.1},
     }
+
+
+def test_keys_that_multiply_the_gradient_beside_what_they_are_for_are_known(params):
+    settings = {"grpo.dead_groups": "drop", "grpo.budget_penalty": 2.0, BETA: 0.1, "grpo.std_floor": 0.0}
+    assert rescaled(settings, by_key(params)) == ["grpo.dead_groups", "grpo.budget_penalty"]
 
 
 @pytest.mark.parametrize(
@@ -158,8 +217,22 @@ def test_arms_of_another_gradient_scale_are_run_at_matched_rates_and_the_baselin
         ({"factors": {GROUP: [8]}, "design": "grid", "learning_rates": [0.1]}, "and there are none; remove them"),
         (
             {"factors": {RATE: [0.1], "grpo.std_floor": [1.0]}, "design": "grid", "learning_rates": [0.1]},
-            "learning_rates go with other factors",
+            "learning_rates go with factors that do not set grpo.learning_rate, but grpo.learning_rate does",
         ),
+        (
+            {"factors": {"f": {"a": {RATE: 0.1, "grpo.std_floor": 1.0}}}, "design": "grid", "learning_rates": [0.1]},
+            "do not set grpo.learning_rate, but f does",
+        ),
+        (
+            {"factors": {BETA: [0.0, "1e-3"]}, "design": "grid"},
+            r"grpo\.beta: the level 1e-3: grpo\.beta: .* write 0.001",
+        ),
+        (
+            {"factors": {"f": {"two": {"budgets.schedule": "mixture", "budgets.values": [1, 4]}}}, "design": "grid"},
+            "factors.f: the level two: budgets: weights must be one for each of the 2 values",
+        ),
+        ({"factors": {"grpo.num_iterations": [2, 0]}, "design": "grid"}, "the level 0: grpo.num_iterations: input"),
+        ({"factors": {"f": {"a": {"grpo.betta": 1.0}}}, "design": "grid"}, "the level a: grpo.betta is not a key"),
         ({"factors": {GROUP: [8]}, "desing": "grid"}, "did you mean design"),
     ],
 )
@@ -176,15 +249,29 @@ def test_an_ablation_excludes_a_space_and_other_arms(tmp_path, params):
         load_definition(written(path, ablation, space=TOY["space"]), params)
     with pytest.raises(UserError, match="remove arms"):
         load_definition(written(path, ablation, arms={"mine": {}}), params)
-    with pytest.raises(UserError, match=r"arms.beta=a: grpo\.beta"):
-        check(load_definition(written(path, {"factors": {BETA: ["a"]}, "design": "grid"}), params), params)
+    with pytest.raises(UserError, match=r"toy\.yaml: params: grpo\.beta: .*, but got 'a'$"):
+        load_definition(written(path, ablation, params={BETA: "a"}), params)
+
+
+def test_a_level_with_two_mistakes_has_a_line_for_each(params):
+    with pytest.raises(UserError) as error:
+        arms(params, {"f": {"odd": {BETA: "a", GROUP: 1}}}, "grid")
+    keys = [line.split(":")[4].strip() for line in str(error.value).splitlines()]
+    assert (keys, str(error.value).count("x: ablation: factors.f: the level odd: ")) == ([GROUP, BETA], 2)
+
+
+def test_an_ablation_must_end_with_answers(tmp_path, params):
+    ablation = {"factors": {BETA: [0.1]}, "design": "grid"}
+    check(load_definition(written(tmp_path / "toy.yaml", ablation, trainable=COMPARED), params), params)
+    path = written(tmp_path / "toy.yaml", ablation, trainable="studies.training:Training")
+    with pytest.raises(UserError, match=r"but got studies.training:Training; set trainable: studies.ablated:Ablation"):
+        check(load_definition(path, params), params)
 
 
 # Shipped --------------------------------------------------------------------------------------------------------------
 
 
-def test_there_are_thirteen():
-    assert len(SHIPPED) == 13
+def test_the_central_ones_are_shipped():
     assert {path.stem for path in SHIPPED} > CENTRAL
 
 
@@ -197,7 +284,8 @@ def test_a_shipped_ablation_is_sound_and_short(tmp_path, params, path):
     assert definition.trainable == "studies.ablated:Ablation"
     assert definition.objectives[0].metric == "accuracy"
     assert definition.seeds == list(range(10, 15 if path.stem in CENTRAL else 13))
-    assert (definition.compute.selections, definition.compute.rungs) == (51200, 2)
+    assert definition.compute.selections == 51200
+    assert definition.compute.rungs >= params.grpo.collapse.evaluations  # or none could be seen by accuracy
     assert definition.budget.trials == len(definition.arms) >= 2
     assert len(definition.arms) * len(definition.seeds) <= RUNS_IN_45_MINUTES
     comment = " ".join(path.read_text().replace("# ", "").splitlines())
@@ -215,7 +303,7 @@ def shown(definition: Definition, params: Params) -> str:
 def test_a_preview_tells_of_gradients_of_another_scale(tmp_path, params, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where no features lie
     factors = {"scaling": {"none": {"grpo.scale_rewards": "none"}}, GROUP: [8]}
-    path = written(tmp_path / "toy.yaml", {"factors": factors, "design": "one_at_a_time"})
+    path = written(tmp_path / "toy.yaml", {"factors": factors, "design": "one_at_a_time"}, trainable=COMPARED)
     told = "gradient scale differs: compare with matched learning rates: scaling=none\n"
     assert told in shown(load_definition(path, params), params)
     matched = load_definition(ROOT / "studies" / "ablations" / "advantage_scaling.yaml", params)
@@ -238,7 +326,12 @@ def test_of_what_a_worker_opens_an_arm_may_set_the_warm_up_and_the_positions_alo
 
 @pytest.mark.parametrize(
     "clash",
-    [{"grpo.filter.answered_without_image": True}, {"grpo.reward.gain": 1.0}, {"supervised.method": "gumbel"}],
+    [
+        {"grpo.filter.answered_without_image": True},
+        {"grpo.reward.gain": 1.0},
+        {"supervised.method": "gumbel"},
+        {"supervised.method": "distill"},
+    ],
 )
 def test_other_positions_are_refused_where_the_cache_or_the_training_is_for_the_original_ones(params, clash):
     Ablation.check_trial(changed_params(params, clash, "x"), params, "x")
@@ -247,12 +340,33 @@ def test_other_positions_are_refused_where_the_cache_or_the_training_is_for_the_
         Ablation.check_trial(changed_params(params, {"vlm.positions": "compact"} | clash, "x"), params, "x")
 
 
+def test_the_cache_is_asked_for_by_what_the_method_reads(params):
+    gumbel = {"supervised.method": "gumbel"}
+    unread, read = "grpo.filter.answered_without_image", "supervised.filter.answered_without_image"
+    compact = changed_params(params, {"vlm.positions": "compact"}, "x")
+    Ablation.check_trial(changed_params(params, gumbel | {unread: True, "grpo.reward.gain": 1.0}, "x"), compact, "x")
+    Ablation.check_trial(changed_params(compact, {read: True}, "x"), params, "x")
+    with pytest.raises(UserError, match=rf"^x: vlm.positions must be compact with {read}, but got original"):
+        Ablation.check_trial(changed_params(params, gumbel | {read: True}, "x"), compact, "x")
+    both = {unread: True, "grpo.reward.gain": 1.0}
+    with pytest.raises(UserError, match=f"with {unread} or grpo.reward.gain, but got compact: .* `make repro`$"):
+        Ablation.check_trial(changed_params(compact, both, "x"), params, "x")
+
+
+def test_supervised_training_needs_the_original_positions_of_the_base_too(params):
+    own = {"vlm.positions": "compact"}
+    base = changed_params(params, own, "x")
+    for trainable in (Comparison, Ablation):
+        with pytest.raises(UserError, match=r"must be original for supervised.method=distill, but got compact"):
+            trainable.check_trial(changed_params(base, {"supervised.method": "distill"}, "x"), base, "x")
+
+
 def test_a_launch_asks_it_of_every_arm(tmp_path, params):
     clash = {"vlm.positions": "compact", "grpo.reward.gain": 1.0}
     path = written(
         tmp_path / "toy.yaml",
         {"factors": {"f": {"odd": clash}}, "design": "grid"},
-        trainable="studies.ablated:Ablation",
+        trainable=COMPARED,
     )
     with pytest.raises(UserError, match=r"toy: arms.f=odd: vlm\.positions must be original"):
         check(load_definition(path, params), params)
@@ -262,7 +376,7 @@ def test_a_warm_up_that_nothing_reads_is_refused(tmp_path, params):
     path = written(
         tmp_path / "toy.yaml",
         {"factors": {"f": {"odd": {"grpo.start": "untrained", "warmup.steps": 9}}}, "design": "grid"},
-        trainable="studies.ablated:Ablation",
+        trainable=COMPARED,
     )
     definition = load_definition(path, params)
     assert refusals(definition, void_settings(definition, params)).startswith("toy: arms.f=odd.warmup.steps makes no")
@@ -483,11 +597,42 @@ def test_runs_tell_how_they_ended(finished, exported):
         run = run_of(folder, row.arm, row.seed)
         last = read_lines(run / "metrics.jsonl")[-1]
         assert (row.steps, row.accuracy) == (4, np.float32(last["accuracy"]))
-        flag = run / "collapse.json"
-        found = json.loads(flag.read_text()) if flag.exists() else {"step": None, "cause": ""}
-        assert (row.collapsed, row.cause) == (flag.exists(), found["cause"])
-        assert row.collapse_step == found["step"] or np.isnan(row.collapse_step)
+        assert row.collapsed == (run / "collapse.json").exists()
     assert len(exported.runs) == 8
+
+
+def test_a_collapse_is_told_with_its_step_and_cause(tmp_path):
+    for seed in (0, 1):
+        run = RunFolder(tmp_path / str(seed), {})
+        for step in (0, 30):
+            run.append_metrics({"step": step, "accuracy": 0.5})
+        if seed == 1:
+            run.set_collapse(20, "accuracy")
+    answer = {"benchmark": "b", "example_id": "q", "method": "a", "k": 1, "kept": np.array([0])}
+    rows = pd.DataFrame([answer | {"seed": seed} for seed in (0, 1)])
+    whole, broken = tables({("a", seed): tmp_path / str(seed) for seed in (0, 1)}, rows)[RUNS].itertuples()
+    assert (broken.collapsed, broken.collapse_step, broken.cause) == (True, 20.0, "accuracy")
+    assert (whole.collapsed, np.isnan(whole.collapse_step), whole.cause) == (False, True, "")
+
+
+@pytest.mark.slow
+def test_arms_that_other_code_would_make_are_not_exported_as_those_that_were_run(finished, tmp_path, monkeypatch):
+    folder, _ = finished
+    monkeypatch.setattr("studies.answers.plan", lambda *given: replace(made := plan(*given), arms=made.arms[:-1]))
+    with pytest.raises(UserError, match=rf"toy: .* others of it \({re.escape(ARMS[-1])}\); .*PYTHONPATH={folder.path}"):
+        export_answers(folder, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_runs_without_answers_are_not_exported(tmp_path, params, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(launching, "submit", lambda *_: [])
+    definition = toy(space={}, sampler={"name": "grid"}, promote=None, arms={"own": {}}, budget={"trials": 1})
+    launch(tmp_path, definition, params, LOCAL, None, [])
+    folder = StudyFolder(tmp_path / "toy")
+    work(folder, lambda: False)
+    with pytest.raises(UserError, match=r"tests\.studies\.toys:Walk has written no rows\.parquet; leave --answers out"):
+        export_answers(folder, tmp_path / "out")
 
 
 @pytest.mark.slow
