@@ -66,6 +66,12 @@ def read_verdict(path: Path) -> tuple[str, list[Part]]:
     return claim["verdict"], [Part(**{**part, "bar": float(part["bar"]), "n": int(float(part["n"]))}) for part in parts]
 
 
+def as_text(table: pd.DataFrame) -> str:
+    """As CSV, with zeros for what differs from zero by rounding only."""
+    numbers = table.select_dtypes("float")
+    return table.assign(**(numbers.round(9) + 0.0)).to_csv(index=False, float_format="%.6g")
+
+
 def main(params: Params) -> None:
     """Run the stage."""
     tokens = json.loads((RESULTS / "headline.json").read_text())["tokens"]
@@ -80,8 +86,8 @@ def main(params: Params) -> None:
     verdict, parts = judge_stability(claim, whole["runs"], whole["gains"], whole["carry"], confidence)
     folder = RESULTS / "ablations"
     for name, table in whole.items():
-        write_text(folder / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
-    write_text(folder / VERDICT, verdict_table(verdict, parts).to_csv(index=False, float_format="%.6g"))
+        write_text(folder / f"{name}.csv", as_text(table))
+    write_text(folder / VERDICT, as_text(verdict_table(verdict, parts)))
     write_text(folder / ABOUT, json.dumps(about, indent=1) + "\n")
     print(f"{len(about)} ablations; {verdict}: {claim.words}")
 

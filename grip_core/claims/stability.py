@@ -103,11 +103,10 @@ def _decide(name: PartName, effects: pd.DataFrame, bar: float, n: int) -> Part:
     said = [superiority(low, high, bar) for low, high in bounds.itertuples(index=False)]
     verdict = "contradicted" if "contradicted" in said else "supported" if set(said) == {"supported"} else "undecided"
     reach = bounds["corrected_high"] if verdict == "contradicted" else bounds["low"]
-    decisive = effects.loc[reach.fillna(-math.inf).idxmin()]
-    high = decisive["corrected_high"] if verdict == "contradicted" else decisive["high"]
-    return Part(
-        name, float(decisive["effect"]), float(decisive["low"]), float(high), bar, n, str(decisive["k"]), verdict
-    )
+    place = reach.fillna(-math.inf).idxmin()
+    effect, low, high, corrected = (float(effects.at[place, key]) for key in ("effect", "low", "high", "corrected_high"))
+    high = corrected if verdict == "contradicted" else high
+    return Part(name, effect, low, high, bar, n, str(effects.at[place, "k"]), verdict)
 
 
 def _not_run(name: PartName, bar: float) -> Part:

@@ -28,6 +28,8 @@ from grip_core.figures.stability_words import (
 TEMPLATE = "stability.html.j2"
 FOREST = "all-forest"
 """The figure of all ablations; the others are named <ablation>-<figure>."""
+NARROW = ("frontier", "importances", "sensitivity")
+"""Figures of the width of a column."""
 RATES = "Arms run at several learning rates count with the one whose accuracy on validation is best: {arms}."
 
 
@@ -80,7 +82,11 @@ def _section(name: str, item: Mapping[str, Any], tables: Tables, pictures: Mappi
         "stale": item["stale"],
         "rates": RATES.format(arms="; ".join(several)) if several else "",
         "rows": arm_rows(name, tables),
-        "figures": [picture for key, picture in pictures.items() if key.startswith(f"{name}-")],
+        "figures": [
+            (picture, key.removeprefix(f"{name}-") in NARROW)
+            for key, picture in pictures.items()
+            if key.startswith(f"{name}-")
+        ],
     }
 
 
@@ -106,4 +112,4 @@ def _percent(share: float) -> str:
 
 
 def _points(share: float) -> str:
-    return f"{100 * share:+.1f}".replace("-", "\N{MINUS SIGN}") if pd.notna(share) else "?"
+    return f"{round(100 * share, 1) + 0.0:+.1f}".replace("-", "\N{MINUS SIGN}") if pd.notna(share) else "?"

@@ -28,7 +28,7 @@ from grip_core.seeds import numpy_random
 from grip_core.statistics.intervals import compare
 from pipeline import ablations as stage
 from pipeline.ablation_figures import drawings, read_tables, write_stability
-from pipeline.ablations import read_ablations, together
+from pipeline.ablations import ABOUT, read_ablations, together
 
 BUDGETS, TOKENS, SHARE, CONFIDENCE = (1, 2, 4, 16), 16, 0.25, 0.95
 HEADLINE = [1, 2, 4]
@@ -336,7 +336,7 @@ def test_the_verdict_flips_with_the_data(tmp_path, change, verdict, parts):
     found, judged_parts = judged(tmp_path, **share, **change)
     assert (found, [part.verdict for part in judged_parts]) == (verdict, parts)
     assert judged_parts[0].n == change.get("seeds", 40), "a run that two ablations have exported is one run"
-    assert judged_parts[3].k == "2"
+    assert (judged_parts[2].k in ("1", "4"), judged_parts[3].k) == (True, "2")
 
 
 def test_nothing_is_judged_without_ablations():
@@ -425,12 +425,12 @@ def test_the_page_answers_in_computed_sentences(run_here):
         "Causes: it drifted from the warm-up (3).",
         "In the ablation grid, runs collapsed at beta=0 (3 of 4); none of the 12 runs of the other arms.",
         "Whatever was varied, no run collapsed in the ablation rates and schedules.",
-        "In 1 of 3 ablations the seed matters more than all that was varied.",
+        "In 0 of 3 ablations the seed matters more than all that was varied.",
         "In the ablation grid the default is beaten by size=32 (+2",
         "count with the one whose accuracy on validation is best: baseline at 0.001 of 2; scaling=none at 0.001 of 2.",
         "At k = 2, the scorer of all budgets against the one trained there alone:",
         "<li>Undecided: GRPO reliably finds good masks across budgets without instability.</li>",
-        "Runs do not collapse: undecided; the rate is 0% (0% to 49%), of 4 runs, and has to be below 10%.",
+        "Runs do not collapse: undecided; the rate is 0% (0% to 49%) of 4 runs, and has to be below 10%.",
     ):
         assert said in text, said
     assert "stale" not in text.split("<body>")[1].lower()
