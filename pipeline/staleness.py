@@ -7,6 +7,9 @@ from typing import Any
 
 from grip_core.config import BudgetConfig, GrpoConfig, SupervisedConfig, VlmConfig
 
+PACE = {"steps", "evaluate_every", "checkpoint_every"}
+"""Keys of `supervised` that a study's arms take from `grpo` instead."""
+
 
 def changed_settings(
     exported: Mapping[str, Any],
@@ -19,7 +22,7 @@ def changed_settings(
     now = {
         "vlm": vlm.model_dump(exclude={"path"}),
         "grpo": grpo.model_dump(exclude={"seeds"}),
-        "supervised": supervised.model_dump(),
+        "supervised": supervised.model_dump(exclude=PACE),
         "budgets": budgets.model_dump(),
     }
     return [

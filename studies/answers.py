@@ -81,9 +81,14 @@ def _ablation(planned: Plan, config: AblationConfig, complete: Collection[str]) 
     }
 
 
-UNHASHED = ("grip_core/config/", "grip_core/rl/void", "grip_core/evaluation/exports.py")
+UNHASHED = (
+    "grip_core/config/",
+    "grip_core/rl/void",
+    "grip_core/evaluation/exports.py",
+    "grip_core/supervised/compute.py",
+)
 """What no number depends on: the schema, for settings are compared by their values, the rules by which arms are
-refused, and what writes the hashes."""
+refused, what writes the hashes, and what only foretells a run's work."""
 
 
 def module_hashes(code: Path, module: str) -> dict[str, str]:

@@ -118,7 +118,10 @@ def arms_table(definition: Definition, work: Sequence[float] | None = None) -> T
         table.add_column(column, overflow="fold")
     if work is not None:
         table.add_column("work", justify="right", no_wrap=True)
-        table.caption = f"work: token-forwards of the VLM a run; 1 is a run of GRPO by params.yaml, {work[0]:,.0f}"
+        table.caption = (
+            f"work: token-forwards of the VLM a run, a warm-up not counted; 1 is a run with no settings of its own, "
+            f"{work[0]:,.0f}"
+        )
     for place, (name, arm) in enumerate(definition.arms.items(), start=1):
         table.add_row(name, values(arm) or "nothing", *([f"{work[place] / work[0]:.2f}"] if work is not None else []))
     if definition.params:

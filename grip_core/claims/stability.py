@@ -104,7 +104,9 @@ def _decide(name: PartName, effects: pd.DataFrame, bar: float, n: int) -> Part:
     verdict = "contradicted" if "contradicted" in said else "supported" if set(said) == {"supported"} else "undecided"
     reach = bounds["corrected_high"] if verdict == "contradicted" else bounds["low"]
     place = reach.fillna(-math.inf).idxmin()
-    effect, low, high, corrected = (float(effects.at[place, key]) for key in ("effect", "low", "high", "corrected_high"))
+    effect, low, high, corrected = (
+        float(effects.at[place, key]) for key in ("effect", "low", "high", "corrected_high")
+    )
     high = corrected if verdict == "contradicted" else high
     return Part(name, effect, low, high, bar, n, str(effects.at[place, "k"]), verdict)
 

@@ -332,8 +332,7 @@ def judged(tmp_path: Path, collapsed: int = 0, start: float = 0.4, own: float = 
     ],
 )
 def test_the_verdict_flips_with_the_data(tmp_path, change, verdict, parts):
-    share = {"own": 0.72} if "own" not in change else {}  # clear of the margin, with so few questions
-    found, judged_parts = judged(tmp_path, **share, **change)
+    found, judged_parts = judged(tmp_path, **{"own": 0.72, **change})  # clear of the margin, with so few questions
     assert (found, [part.verdict for part in judged_parts]) == (verdict, parts)
     assert judged_parts[0].n == change.get("seeds", 40), "a run that two ablations have exported is one run"
     assert (judged_parts[2].k in ("1", "4"), judged_parts[3].k) == (True, "2")
@@ -430,7 +429,7 @@ def test_the_page_answers_in_computed_sentences(run_here):
         "count with the one whose accuracy on validation is best: baseline at 0.001 of 2; scaling=none at 0.001 of 2.",
         "At k = 2, the scorer of all budgets against the one trained there alone:",
         "<li>Undecided: GRPO reliably finds good masks across budgets without instability.</li>",
-        "Runs do not collapse: undecided; the rate is 0% (0% to 49%) of 4 runs, and has to be below 10%.",
+        "Runs do not collapse: undecided; the rate is 0% (0% to 49%) of 4 runs and has to be below 10%.",
     ):
         assert said in text, said
     assert "stale" not in text.split("<body>")[1].lower()

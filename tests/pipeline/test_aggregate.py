@@ -82,9 +82,9 @@ def test_exported_arms_say_of_which_model_and_what_has_changed(tmp_path, monkeyp
     exported = json.loads(json.dumps(params.model_dump())) | {"vlm": vlm.model_dump()}
     write_export(tmp_path / "arms", arms, {"params": exported, "hashes": {"vlm": "1", "grip_core/gone.py": "2"}})
 
-    def read(weights: str, grpo: GrpoConfig, vlm: VlmConfig = vlm) -> Arms:
+    def read(weights: str, grpo: GrpoConfig, vlm: VlmConfig = vlm, supervised=params.supervised) -> Arms:
         monkeypatch.setattr("grip_core.evaluation.exports.input_hashes", lambda *_: {"vlm": weights})
-        return read_arms(tmp_path / "arms", ["one"], vlm, grpo, params.supervised, params.budgets)
+        return read_arms(tmp_path / "arms", ["one"], vlm, grpo, supervised, params.budgets)
 
     found = read("1", params.grpo)
     assert set(found.rows["model"]) == {"some"}
@@ -92,6 +92,8 @@ def test_exported_arms_say_of_which_model_and_what_has_changed(tmp_path, monkeyp
     assert found.stale == ["grip_core/gone.py"]
     longer = params.grpo.model_copy(update={"steps": 4000, "seeds": [7]})
     assert read("1", longer).stale == ["grip_core/gone.py", "grpo.steps"]
+    faster = params.supervised.model_copy(update={"learning_rate": 0.5, "steps": 4000})  # its steps are GRPO's
+    assert read("1", params.grpo, supervised=faster).stale == ["grip_core/gone.py", "supervised.learning_rate"]
     assert read("2", params.grpo).rows.empty, "answers of another VLM are held against nothing"
     compact = vlm.model_copy(update={"positions": "compact"})
     assert read("1", params.grpo, compact).stale == ["grip_core/gone.py", "vlm.positions"]

@@ -15,10 +15,11 @@ import torch
 from rich.console import Console
 from torch.nn.utils import parameters_to_vector
 
-from grip_core.config import load
+from grip_core.config import EMBEDDED_N, load
 from grip_core.errors import UserError
 from grip_core.evaluation.exports import ANSWERS, current_hashes, is_stale, read_export, write_export
 from grip_core.rl.inputs import Inputs, open_task
+from grip_core.supervised.compute import token_forwards
 from studies.answers import export_answers, module_hashes
 from studies.comparison import ROWS, Comparison, cost
 from studies.definition import Definition, as_yaml, load_definition
@@ -136,6 +137,19 @@ def test_the_shipped_arms_are_sound_and_have_as_many_steps(tmp_path, monkeypatch
     assert "promote" not in text.getvalue()
 
 
+def test_the_shipped_supervised_arms_ask_as_much_of_the_vlm_as_grpo(params):
+    """Prompts and answers have 11 tokens of text on average, as `preview` counts them where features are."""
+    definition = load_definition(ROOT / "studies" / "training_principles.yaml")
+
+    def work(arm: dict[str, Any]) -> float:
+        run = trial_params(definition, params, arm)
+        return token_forwards(run.grpo, run.supervised, run.budgets, EMBEDDED_N, 11.0)
+
+    supervised = {name: arm for name, arm in definition.arms.items() if "supervised.method" in arm}
+    assert set(supervised) == {"gumbel", "soft_topk", "diffprune", "distill"}
+    assert [work(arm) / work({}) for arm in supervised.values()] == pytest.approx([1.0] * 4, abs=0.05)
+
+
 def test_a_preview_says_what_each_arm_asks_of_the_vlm(params, monkeypatch):
     quarter = {"grpo.group_size": 4 * params.grpo.group_size}  # of the steps
     compute = {"selections": params.grpo.prompts_per_step * params.grpo.group_size * 8, "rungs": 1}
@@ -147,7 +161,7 @@ def test_a_preview_says_what_each_arm_asks_of_the_vlm(params, monkeypatch):
     preview(Console(file=text, width=200), ROOT / "none", definition, params, LOCAL)
     shown = [line.split() for line in text.getvalue().splitlines() if line.startswith("│")]
     assert {line[1]: line[-2] for line in shown} == {"base": "2.00", "distill": "3.00", "large": "1.00"}
-    assert "params.yaml, 16,000" in text.getvalue()
+    assert "settings of its own, 16,000" in text.getvalue()
 
 
 def test_a_definition_of_arms_can_be_launched_again_from_its_record(tmp_path):
