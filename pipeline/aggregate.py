@@ -7,10 +7,9 @@ that were trained otherwise, as a study has exported them, where they answer the
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -31,10 +30,9 @@ from grip_core.evaluation.training import training_summaries
 from grip_core.files import write_text
 from grip_core.places import EVALUATION, EXPORTS, PREPARED, RESULTS, TIMING, WARMUP, train_run
 from pipeline.stage import run
+from pipeline.staleness import changed_settings
 
 ARMS = EXPORTS / "training_principles"
-PACE = {"steps", "evaluate_every", "checkpoint_every"}
-"""Keys of `supervised` that a study's arms take from `grpo` instead."""
 
 
 @dataclass(frozen=True)
@@ -70,28 +68,6 @@ def read_arms(
         rows.assign(model=manifest["params"]["vlm"]["path"]),
         [*changed, *changed_settings(manifest["params"], vlm, grpo, supervised, budgets)],
     )
-
-
-def changed_settings(
-    exported: Mapping[str, Any],
-    vlm: VlmConfig,
-    grpo: GrpoConfig,
-    supervised: SupervisedConfig,
-    budgets: BudgetConfig,
-) -> list[str]:
-    """Keys that were others when the arms were trained: they would not be held against equals."""
-    now = {
-        "vlm": vlm.model_dump(exclude={"path"}),
-        "grpo": grpo.model_dump(exclude={"seeds"}),
-        "supervised": supervised.model_dump(exclude=PACE),
-        "budgets": budgets.model_dump(),
-    }
-    return [
-        f"{section}.{key}"
-        for section, values in now.items()
-        for key, value in values.items()
-        if exported[section].get(key) != value
-    ]
 
 
 def asked(rows: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:

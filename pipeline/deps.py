@@ -9,8 +9,8 @@ a template, counts as well. Keys are the attributes read from the variable `para
 pipeline/: `params.data` is a section, `params.data.seed` one key. What a stage's matrix iterates over is not a
 parameter of its single runs, so that another seed does not rerun those that exist.
 
-A stage that reads a study's export also depends on the modules that its manifest names: when one changes, the export is
-stale, and the stage has to say so.
+A stage that reads an export of a study, or a folder of them, also depends on the modules that the manifests name: when
+one changes, the export is stale, and the stage has to say so.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from ruamel.yaml import YAML
 from grip_core.config import Params
 from grip_core.evaluation.exports import MANIFEST
 from grip_core.files import atomic_file
+from grip_core.places import EXPORTS
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST_PARTY = ("grip_core", "pipeline")
@@ -67,8 +68,9 @@ def data_deps(stage: Mapping[str, Any]) -> list[str]:
 
 def all_code_deps(root: Path, stage: Mapping[str, Any]) -> list[str]:
     """The code that a stage runs, and that of the exports it reads; relative to `root`, sorted."""
-    manifests = [root / dep / MANIFEST for dep in data_deps(stage)]
-    hashes = [json.loads(path.read_text())["hashes"] for path in manifests if path.is_file()]
+    folders = [root / dep for dep in data_deps(stage) if Path(dep).is_relative_to(EXPORTS)]
+    manifests = [path for folder in folders for path in sorted(folder.rglob(MANIFEST))]
+    hashes = [json.loads(path.read_text())["hashes"] for path in manifests]
     exported = {name for named in hashes for name in named if name.endswith(".py") and (root / name).is_file()}
     run = code_deps(root, stage_module(stage))
     return sorted({*run, *(name for name in exported if str(Path(name).parent) not in run)})

@@ -1,22 +1,16 @@
-"""Draw the figures and the report: report/index.html, and report/figures/ as PNG, SVG and PDF.
-
-Figures are drawn one after another and saved in other processes meanwhile.
-"""
+"""Draw the report, index.html and stability.html in report/, and the figures in report/figures/ as PNG, SVG, PDF."""
 
 from __future__ import annotations
 
 import gc
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
 
 from grip_core.claims.costs import priced_like_grip
 from grip_core.claims.schema import load_claims
@@ -31,22 +25,22 @@ from grip_core.figures.difference import difference
 from grip_core.figures.groups import best_of_groups
 from grip_core.figures.keep_maps import keep_maps, methods_by_budgets, shrinking
 from grip_core.figures.ledger import ledger
-from grip_core.figures.palette import use_theme
 from grip_core.figures.pareto import pareto
 from grip_core.figures.profiles import profiles
 from grip_core.figures.published import CAPTION, published
-from grip_core.figures.report import Findings, Picture, render_report
-from grip_core.figures.save import Kind, figure_bytes, save_figure
+from grip_core.figures.report import Findings, render_report
 from grip_core.figures.schedules import schedules
 from grip_core.figures.speed import accuracy_against_cost, parts
 from grip_core.files import write_text
-from grip_core.places import EVALUATION, FEATURES, PREPARED, REPORT, RESULTS, TIMING, train_run
+from grip_core.places import EVALUATION, EXPORTS, FEATURES, PREPARED, REPORT, RESULTS, TIMING, train_run
 from grip_core.policy.budgets import SCHEDULES, make_schedule
 from grip_core.published.numbers import read_published
 from grip_core.runs import environment, hash_files
 from grip_core.seeds import torch_generator
 from grip_core.vlm.features import load_store
 from grip_core.vlm.load import load_vlm
+from pipeline.ablation_figures import write_stability
+from pipeline.drawings import Drawing, save_drawings
 from pipeline.examples import Examples, choose_examples
 from pipeline.stage import run
 
@@ -55,14 +49,10 @@ EXAMPLES_CAPTION = (
     "image, whatever the pruning methods make of them. Patches that a method does not keep are darkened (k = {k}); the "
     "model's answer from what is kept stands below each image."
 )
-Drawing = tuple[str, Figure, str]
-"""A figure between its name and its text for those who cannot see it."""
 MAPS = ("keep_maps", "shrinking", "methods_by_budgets")
 """Figures of photographs, which are smaller as pixels than as vectors."""
 SHRINKING = 4
 """Examples shown at every budget."""
-SAVERS = 4
-"""Processes that save figures; to save one takes longer than to draw it."""
 
 
 def draw_budgets(config: BudgetConfig, rollouts: int, prompts: int, seed: int) -> pd.DataFrame:
@@ -138,18 +128,8 @@ def write_report(
     drawings: Iterable[Drawing],
     environments: Mapping[str, Mapping[str, str]],
 ) -> None:
-    """Save the figures, in other processes while the next ones are drawn, and write the report that embeds them."""
-    saving = {}
-    with ProcessPoolExecutor(SAVERS, initializer=use_theme) as pool:
-        for name, figure, alt in drawings:
-            plt.close(figure)  # pyplot lets go of it, or it would be open in the other process too
-            saving[name] = pool.submit(figure_bytes, figure), alt
-    pictures = {}
-    for name, (future, alt) in saving.items():
-        files = future.result()
-        save_figure(files, folder / "figures", name)
-        kind: Kind = "png" if name in MAPS else "svg"
-        pictures[name] = Picture(files[kind], kind, alt)
+    """Save the figures and write the report that embeds them."""
+    pictures = save_drawings(folder / "figures", drawings, MAPS)
     write_text(folder / "index.html", render_report(findings, pictures, environments))
 
 
@@ -266,6 +246,7 @@ def main(params: Params) -> None:
         pd.read_csv(RESULTS / "claims.csv", keep_default_na=False),
     )
     write_report(REPORT, findings, drawings, environments)
+    write_stability(REPORT, RESULTS / "ablations", EXPORTS / "ablations", claims.stability, params.report.confidence)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def test_params(name):
 
 
 def test_data_dependencies_are_in_git_or_outputs_of_earlier_stages():
-    made = ["claims.yaml", "artifacts/exports/training_principles"]
+    made = ["claims.yaml", "artifacts/exports/training_principles", "artifacts/exports/ablations"]
     for name, stage in STAGES.items():
         for dep in data_deps(stage):
             assert any(out == dep or out.startswith(f"{dep}/") for out in made), (
@@ -93,8 +93,9 @@ def test_discovered_modules_count_as_their_folder(tree):
 def test_what_an_export_was_made_from_counts(tree):
     manifest = json.dumps({"hashes": {"vlm": "1", "grip_core/used.py": "2", "grip_core/gone.py": "3"}})
     root = tree({"pipeline/stage.py": "", "grip_core/used.py": "", "artifacts/exports/some/manifest.json": manifest})
-    stage = {"cmd": "python -m pipeline.stage", "deps": ["artifacts/exports/some", "data", "pipeline/stage.py"]}
-    assert all_code_deps(root, stage) == ["grip_core/used.py", "pipeline/stage.py"]
+    for dep in ("artifacts/exports/some", "artifacts/exports"):
+        stage = {"cmd": "python -m pipeline.stage", "deps": [dep, "data", "pipeline/stage.py"]}
+        assert all_code_deps(root, stage) == ["grip_core/used.py", "pipeline/stage.py"]
     assert all_code_deps(root, stage | {"deps": ["data"]}) == ["pipeline/stage.py"]
 
 

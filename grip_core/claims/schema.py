@@ -115,6 +115,20 @@ class NotWorse(Claim):
         return -self.margin
 
 
+class Stability(Section):
+    """On the runs of ablations that have the pipeline's own settings; grip_core/claims/stability.py judges it.
+
+    Their share that collapses is below `collapse`; validation accuracy at the headline budgets rises from the warm-up's
+    by more than `gain`, and falls at no budget by `margin`; no scorer that was trained at one budget alone is better
+    there by `margin`.
+    """
+
+    words: Text
+    collapse: Share
+    gain: NonNegative
+    margin: Annotated[float, Field(gt=0.0)]
+
+
 AnyClaim = BeatsEvery | Dominates | Faster | NotWorse
 
 
@@ -129,6 +143,7 @@ class Claims(Section):
     dominates: list[Dominates]
     faster: list[Faster]
     not_worse: list[NotWorse]
+    stability: Stability
 
     @property
     def all(self) -> list[AnyClaim]:

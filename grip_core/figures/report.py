@@ -15,7 +15,7 @@ from grip_core.evaluation.names import GRIP, WARMUP, benchmark_label, label, sha
 from grip_core.evaluation.tables import MEAN
 from grip_core.evaluation.words import setting_sentence, verdict_sentences
 
-TEMPLATE = "report.html.j2"
+TEMPLATE, STYLE = "report.html.j2", "style.css.j2"
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,9 @@ def render_report(
     `pictures` has every figure of the template; "time" and "cost" may be missing, where no costs were measured.
     """
     numbers, table = findings.numbers, findings.table
-    jinja = Environment(
-        loader=PackageLoader("grip_core.figures", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     differences = numbers["difference"].values()
-    return jinja.get_template(TEMPLATE).render(
+    return page(
+        TEMPLATE,
         setting=setting_sentence(numbers),
         verdicts=verdict_sentences(numbers),
         tiles=tiles(numbers),
@@ -91,6 +89,14 @@ def render_report(
         pictures=pictures,
         environment=environment,
     )
+
+
+def page(template: str, **values: Any) -> str:
+    """A template beside this module, filled in; all of them share one style."""
+    jinja = Environment(
+        loader=PackageLoader("grip_core.figures", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return jinja.get_template(template).render(style=STYLE, **values)
 
 
 def claim_lines(claims: pd.DataFrame) -> list[tuple[str, str]]:

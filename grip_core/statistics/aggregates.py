@@ -58,3 +58,21 @@ def stratified_bootstrap(
     values_D = [statistic(np.take_along_axis(scores_RT, index_RT, axis=0)) for index_RT in index_DRT]
     low, high = np.quantile(values_D, [0.5 - confidence / 2, 0.5 + confidence / 2])
     return Interval(float(statistic(scores_RT)), float(low), float(high), runs)
+
+
+def iqm_band(
+    curve_RS: np.ndarray, draws: int, generator: np.random.RandomState, confidence: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The interquartile mean over runs at each of S steps, and its pointwise percentile bounds, (S,) each.
+
+    Whole runs are drawn anew, with replacement. Descriptive only, as `stratified_bootstrap`. One run has bounds of NaN.
+    """
+    runs = len(curve_RS)
+    mean_S = stats.trim_mean(curve_RS, 0.25, axis=0)
+    if runs < 2:
+        return mean_S, np.full_like(mean_S, np.nan), np.full_like(mean_S, np.nan)
+    drawn_DRS = curve_RS[generator.randint(runs, size=(draws, runs))]
+    low_S, high_S = np.quantile(
+        stats.trim_mean(drawn_DRS, 0.25, axis=1), [0.5 - confidence / 2, 0.5 + confidence / 2], axis=0
+    )
+    return mean_S, low_S, high_S

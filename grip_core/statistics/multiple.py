@@ -22,3 +22,17 @@ def holm(p_M: np.ndarray) -> np.ndarray:
     adjusted_M = np.empty_like(p_M)
     adjusted_M[order_M] = np.minimum(np.maximum.accumulate(p_M[order_M] * np.arange(len(p_M), 0, -1)), 1.0)
     return adjusted_M
+
+
+def holm_levels(p_M: np.ndarray, alpha: float) -> np.ndarray:
+    """The level, (M,), at which Holm tests each comparison: alpha / (M - j + 1) for the j-th smallest p-value if it is
+    claimed, alpha over the number of those not claimed for all the others.
+
+    The interval of confidence 1 - level excludes the null exactly if Holm's adjusted p-value is at most alpha, so that
+    intervals and verdicts agree. They do not cover their effects all at once, as Bonferroni's would.
+    """
+    p_M = np.asarray(p_M, dtype=float)
+    claimed_M = holm(p_M) <= alpha
+    rank_M = np.argsort(np.argsort(p_M, kind="stable"), kind="stable")
+    left = len(p_M) - np.where(claimed_M, rank_M, claimed_M.sum())
+    return alpha / left

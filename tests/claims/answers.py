@@ -37,6 +37,7 @@ CLAIMS = {
     "dominates": [],
     "faster": [],
     "not_worse": [],
+    "stability": {"words": "training is steady", "collapse": 0.5, "gain": 0.0, "margin": 0.02},
 }
 
 

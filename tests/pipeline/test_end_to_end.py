@@ -14,7 +14,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAINING = (["prepare"], ["features"], ["warmup"], ["train", "--seed", "0"])
-STAGES = (*TRAINING, ["evaluate"], ["timing"], ["aggregate"], ["figures"])
+STAGES = (*TRAINING, ["evaluate"], ["timing"], ["aggregate"], ["ablations"], ["figures"])
 SMALL = {
     "data": {
         "images": {"train": 8, "validation": 3, "test": 3},
@@ -70,6 +70,7 @@ def test_the_pipeline_ends_in_a_report_and_its_second_run_changes_nothing(tmp_pa
     report = (tmp_path / "report" / "index.html").read_text()
     headline = json.loads((tmp_path / "artifacts" / "results" / "headline.json").read_text())
     assert headline["verdict"].split(":")[0] in report
+    assert "No ablation has been run" in (tmp_path / "report" / "stability.html").read_text()
     assert set(headline["accuracy"]) == {"grip", "warmup", "random", "fastv", "full", "no_image"}
     scorer = tmp_path / "artifacts" / "train" / "seed-0" / "scorer" / "model.safetensors"
     written = scorer.stat().st_mtime_ns

@@ -7,6 +7,7 @@ from scipy import stats
 from grip_core.seeds import numpy_random
 from grip_core.statistics.aggregates import (
     iqm,
+    iqm_band,
     optimality_gap,
     performance_profile,
     probability_of_improvement,
@@ -89,3 +90,15 @@ def test_with_three_runs_the_bootstrap_covers_less_often_than_it_says():
     random, trials = numpy_random(2, "scores"), 200
     intervals = [stratified_bootstrap(np.mean, random.randn(3, 1), 100, random, 0.95) for _ in range(trials)]
     assert np.mean([item.low <= 0.0 <= item.high for item in intervals]) < 0.85
+
+
+def test_a_band_is_the_interquartile_mean_of_each_step_within_quantiles_of_drawn_runs():
+    curve_RS = numpy_random(0, "curves").normal(size=(5, 3))
+    mean_S, low_S, high_S = iqm_band(curve_RS, 400, numpy_random(0, "band"), 0.9)
+    index_DR = numpy_random(0, "band").randint(5, size=(400, 5))
+    for step in range(3):
+        run_R = curve_RS[:, step]
+        assert mean_S[step] == pytest.approx(np.sort(run_R)[1:4].mean())
+        drawn = [np.sort(run_R[index_R])[1:4].mean() for index_R in index_DR]
+        assert (low_S[step], high_S[step]) == pytest.approx(tuple(np.quantile(drawn, [0.05, 0.95])))
+    assert np.isnan(iqm_band(curve_RS[:1], 400, numpy_random(0, "band"), 0.9)[1]).all()

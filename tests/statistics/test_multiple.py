@@ -5,7 +5,7 @@ import pytest
 
 from grip_core.seeds import numpy_random
 from grip_core.statistics.intervals import compare
-from grip_core.statistics.multiple import holm
+from grip_core.statistics.multiple import holm, holm_levels
 
 
 def test_holm_by_hand():
@@ -51,3 +51,12 @@ def test_a_family_of_true_nulls_seldom_gives_a_false_claim(seeds, others):
     assert stepped / trials <= allowed
     if seeds == 1:  # many degrees of freedom, so nearly exact: without a correction the family errs far too often
         assert plain / trials > allowed
+
+
+def test_intervals_at_holms_levels_exclude_the_null_exactly_where_holm_claims():
+    p = np.array([0.04, 0.001, 0.02, 0.6])
+    np.testing.assert_allclose(holm_levels(p, 0.05), np.array([1 / 3, 1 / 4, 1 / 3, 1 / 3]) * 0.05)
+    generator = numpy_random(0, "levels")
+    for _ in range(200):
+        p = generator.uniform(size=5) ** 4
+        np.testing.assert_array_equal(p <= holm_levels(p, 0.05), holm(p) <= 0.05)

@@ -1,0 +1,115 @@
+"""The verdict on whether training is reliable, from the tables of all ablations.
+
+The claim has four parts, each an effect that has to exceed a bar:
+
+collapse   minus the share of runs that collapse, above minus `collapse`; Wilson's interval
+gain       the mean rise of validation accuracy at the headline budgets above `gain`; Student's interval over runs
+budgets    the same at every single budget above minus `margin`
+carries    test accuracy minus that of each scorer trained at one budget alone, at that budget, above minus `margin`;
+           over seeds and images
+
+A part of several effects is supported if each of its intervals lies above the bar, which needs no correction for their
+number, and contradicted if, of intervals that hold all at once (Bonferroni), any lies below it. The first three are of
+the runs of the pipeline's own settings, each counted once however many ablations have exported it. The claim is
+supported if all parts are, contradicted if any is, and else undecided; a part without data is not run, and supports
+nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+from grip_core.claims.schema import Stability
+from grip_core.statistics.intervals import mean_interval
+from grip_core.statistics.survival import wilson_interval
+from grip_core.statistics.verdict import superiority
+
+PartName = Literal["collapse", "gain", "budgets", "carries"]
+NOT_RUN = "not run"
+OWN = "{}"
+"""The settings, as the tables have them, of a run of nothing but params.yaml."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the claim: its decisive effect, in the unit of shares, and the verdict."""
+
+    name: PartName
+    effect: float
+    low: float
+    high: float
+    bar: float
+    n: int
+    """Runs; of `carries`, scorers of one budget."""
+    k: str
+    """The budget of the decisive effect; empty where it is none's."""
+    verdict: str
+
+
+def judge_stability(
+    claim: Stability, runs: pd.DataFrame, gains: pd.DataFrame, carry: pd.DataFrame, confidence: float
+) -> tuple[str, list[Part]]:
+    """The verdict and its parts; the tables are those of grip_core/evaluation/ablations.py, of all ablations."""
+    own_runs, own_gains = distinct(runs[runs["settings"] == OWN]), distinct(gains[gains["settings"] == OWN], ["k"])
+    parts = [
+        _collapse(claim, own_runs, confidence),
+        _decide("gain", _rises(own_runs.assign(k="", end=own_runs["accuracy"]), confidence), claim.gain, len(own_runs)),
+        _decide("budgets", _rises(own_gains, confidence), -claim.margin, len(own_runs)),
+        _decide("carries", carry, -claim.margin, len(carry)),
+    ]
+    verdicts = [part.verdict for part in parts]
+    if set(verdicts) == {NOT_RUN}:
+        return NOT_RUN, parts
+    if "contradicted" in verdicts:
+        return "contradicted", parts
+    return "supported" if set(verdicts) == {"supported"} else "undecided", parts
+
+
+def distinct(runs: pd.DataFrame, more: list[str] | None = None) -> pd.DataFrame:
+    """Each run once: runs of equal settings and seed are one run that several ablations have exported."""
+    return runs.drop_duplicates(["settings", "seed", *(more or [])])
+
+
+def _collapse(claim: Stability, runs: pd.DataFrame, confidence: float) -> Part:
+    if runs.empty:
+        return _not_run("collapse", -claim.collapse)
+    found = wilson_interval(int(runs["collapsed"].sum()), len(runs), confidence)
+    effect, low, high = -found.effect, -found.high, -found.low
+    said = superiority(low, high, -claim.collapse)
+    return Part("collapse", effect, low, high, -claim.collapse, len(runs), "", said)
+
+
+def _rises(table: pd.DataFrame, confidence: float) -> pd.DataFrame:
+    """k, effect, low, high and corrected_high of `end` minus `start`, a row a budget."""
+    groups = list(table.groupby("k"))
+    rows = []
+    for k, part in groups:
+        rise = (part["end"] - part["start"]).to_numpy(float)
+        found = mean_interval(rise, confidence)
+        corrected = mean_interval(rise, 1 - (1 - confidence) / len(groups)).high
+        rows.append((k, found.effect, found.low, found.high, corrected))
+    return pd.DataFrame(rows, columns=["k", "effect", "low", "high", "corrected_high"])
+
+
+def _decide(name: PartName, effects: pd.DataFrame, bar: float, n: int) -> Part:
+    """By the effect whose interval reaches lowest; a single run has none, and decides nothing."""
+    if effects.empty:
+        return _not_run(name, bar)
+    bounds = effects[["low", "corrected_high"]].astype(float)
+    said = [superiority(low, high, bar) for low, high in bounds.itertuples(index=False)]
+    verdict = "contradicted" if "contradicted" in said else "supported" if set(said) == {"supported"} else "undecided"
+    reach = bounds["corrected_high"] if verdict == "contradicted" else bounds["low"]
+    place = reach.fillna(-math.inf).idxmin()
+    effect, low, high, corrected = (
+        float(effects.at[place, key]) for key in ("effect", "low", "high", "corrected_high")
+    )
+    high = corrected if verdict == "contradicted" else high
+    return Part(name, effect, low, high, bar, n, str(effects.at[place, "k"]), verdict)
+
+
+def _not_run(name: PartName, bar: float) -> Part:
+    return Part(name, math.nan, math.nan, math.nan, bar, 0, "", NOT_RUN)

@@ -1,0 +1,166 @@
+"""How the arms of an ablation train: steadily or not, whether they collapse, and from what to what.
+
+The tables are described in grip_core/evaluation/ablations.py. Shape legend: R runs (seeds) of an arm, S evaluations.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from grip_core.evaluation.ablation import Ablation, of_arm
+from grip_core.evaluation.arms import Arm, curve, settings
+from grip_core.evaluation.exports import AblationExport
+from grip_core.seeds import numpy_random
+from grip_core.statistics import stability
+from grip_core.statistics.aggregates import iqm_band
+from grip_core.statistics.agreement import chance_level
+from grip_core.statistics.power import detectable_difference
+from grip_core.statistics.survival import kaplan_meier, wilson_interval
+
+METRICS = ("accuracy", "reward", "kl", "entropy", "dead_share")
+"""That have learning curves."""
+POINTS = 50  # of a curve at most; metrics of every step are means over as many steps as that takes
+WINDOW = 5  # changes between evaluations within which a run's dispersion is taken
+POWER = 0.8  # of the difference that counts as detectable
+DRAWS = 1000
+
+
+def stability_table(ablation: Ablation) -> list[dict[str, Any]]:
+    """A row an arm."""
+    return [_stability(ablation, arm) for arm in ablation.arms.values()]
+
+
+def _stability(ablation: Ablation, arm: Arm) -> dict[str, Any]:
+    accuracy = curve(ablation.export, arm.run, "accuracy")
+    curve_RS = accuracy.to_numpy()
+    final_R = accuracy.ffill(axis=1).iloc[:, -1].to_numpy()
+    test_R = ablation.means[arm.run]
+    collapsed_R = of_arm(ablation.export.runs, arm.run)["collapsed"].to_numpy()
+    collapse = wilson_interval(int(collapsed_R.sum()), len(collapsed_R), ablation.confidence)
+    gain = stability.gain_over_start(final_R, curve_RS[:, 0], ablation.confidence)
+    spread = float(np.std(test_R, ddof=1)) if len(test_R) > 1 else math.nan
+    agreement = of_arm(ablation.export.agreement, arm.run)
+    agreement = agreement[agreement["k"].isin(ablation.budgets)]
+    chance = float(np.mean([chance_level(k, ablation.tokens) for k in ablation.budgets]))
+    alpha = 1 - ablation.confidence
+    return {
+        "arm": arm.name,
+        "seeds": len(test_R),
+        "evaluations": curve_RS.shape[1],
+        "accuracy": test_R.mean(),
+        "spread": spread,
+        "worst_seed": stability.worst_seed(test_R),
+        "risk_across_runs": stability.risk_across_runs(test_R),
+        "dispersion_across_time": _mean(stability.dispersion_across_time(curve_RS, WINDOW)),
+        "short_term_risk": _mean(stability.short_term_risk(curve_RS)),
+        "long_term_risk": _mean(stability.long_term_risk(curve_RS)),
+        "dispersion_across_runs": float(stability.dispersion_across_runs(curve_RS, 1)[1:].mean()),
+        "collapsed": int(collapsed_R.sum()),
+        "collapse_rate": collapse.effect,
+        "collapse_low": collapse.low,
+        "collapse_high": collapse.high,
+        "gain": gain.effect,
+        "gain_low": gain.low,
+        "gain_high": gain.high,
+        "agreement": float(agreement["jaccard"].mean()),
+        "agreement_chance": chance,
+        "reward_gap": _mean(_reward_gap(ablation.export, arm.run, accuracy)),
+        # Seeds of two arms share nothing: their difference varies by both.
+        "detectable": detectable_difference(2**0.5 * spread, len(test_R), POWER, alpha) if spread >= 0 else math.nan,
+    }
+
+
+def _reward_gap(export: AblationExport, run: str, accuracy: pd.DataFrame) -> np.ndarray:
+    """Of rewards that are means over the steps since the evaluation before."""
+    reward = curve(export, run, "reward").reindex(accuracy.index)
+    steps = accuracy.columns.to_numpy()
+    between = np.searchsorted(steps, reward.columns.to_numpy())
+    reward_RS = reward.T.groupby(between).mean().T.reindex(columns=range(1, len(steps))).to_numpy()
+    accuracy_RS = accuracy.to_numpy()[:, 1:]
+    both_RS = np.isfinite(reward_RS) & np.isfinite(accuracy_RS)
+    return stability.reward_accuracy_gap(np.where(both_RS, reward_RS, np.nan), np.where(both_RS, accuracy_RS, np.nan))
+
+
+def survival(ablation: Ablation) -> list[dict[str, Any]]:
+    """A row an arm and a step at which a run of it collapsed or ended."""
+    table = []
+    for arm in ablation.arms.values():
+        whole = of_arm(ablation.export.runs, arm.run)
+        collapsed_R = whole["collapsed"].to_numpy()
+        step_R = np.where(collapsed_R, whole["collapse_step"], whole["steps"])
+        found = kaplan_meier(step_R, collapsed_R, ablation.confidence)
+        columns = (found.step_T, found.at_risk_T, found.surviving_T, found.low_T, found.high_T)
+        table += [
+            {"arm": arm.name, **dict(zip(("step", "at_risk", "surviving", "low", "high"), row, strict=True))}
+            for row in zip(*columns, strict=True)
+        ]
+    return table
+
+
+def curves(ablation: Ablation) -> list[dict[str, Any]]:
+    """A row an arm, a metric and a point. A run that has ended keeps its last value."""
+    table = []
+    for arm, metric in itertools.product(ablation.arms.values(), METRICS):
+        thin = thin_curve(ablation.export, arm.run, metric)
+        if thin.empty:
+            continue
+        generator = numpy_random(0, f"curves of {ablation.name}, {arm.name}, {metric}")
+        band = iqm_band(thin.ffill(axis=1).to_numpy(), DRAWS, generator, ablation.confidence)
+        table += [
+            {"arm": arm.name, "step": step, "metric": metric, "iqm": mean, "low": low, "high": high, "seeds": len(thin)}
+            for step, mean, low, high in zip(thin.columns, *band, strict=True)
+        ]
+    return table
+
+
+def thin_curve(export: AblationExport, run: str, metric: str) -> pd.DataFrame:
+    """`curve`, with means over neighbouring steps, named by their last one, where there are more than POINTS."""
+    whole = curve(export, run, metric)
+    steps = whole.columns.to_numpy()
+    if len(steps) <= POINTS:
+        return whole
+    part = np.arange(len(steps)) // -(-len(steps) // POINTS)
+    thin = whole.T.groupby(part).mean().T
+    thin.columns = pd.Series(steps).groupby(part).max()
+    return thin
+
+
+def runs(ablation: Ablation) -> list[dict[str, Any]]:
+    """A row a run, of those arms too that are another arm at a worse learning rate (`counts` is false)."""
+    manifest, chosen = ablation.export.manifest, {arm.run for arm in ablation.arms.values()}
+    table = []
+    for arm in manifest["arms"]:
+        start = curve(ablation.export, arm, "accuracy").iloc[:, 0]
+        fixed = {"settings": _settings_text(manifest, arm), "counts": arm in chosen}
+        found = of_arm(ablation.export.runs, arm).to_dict("records")
+        table += [{**row, **fixed, "start": start[row["seed"]]} for row in found]
+    return table
+
+
+def gains(ablation: Ablation) -> list[dict[str, Any]]:
+    """A row a run and a budget."""
+    manifest, table = ablation.export.manifest, []
+    budgets = [name for name in ablation.export.curves["metric"].unique() if str(name).startswith("accuracy@")]
+    for arm, metric in itertools.product(manifest["arms"], sorted(budgets, key=lambda name: int(name.split("@")[1]))):
+        accuracy = curve(ablation.export, arm, metric).ffill(axis=1)
+        fixed = {"arm": arm, "settings": _settings_text(manifest, arm), "k": int(metric.split("@")[1])}
+        for seed, start, end in zip(accuracy.index, accuracy.iloc[:, 0], accuracy.iloc[:, -1], strict=True):
+            table.append({**fixed, "seed": seed, "start": start, "end": end})
+    return table
+
+
+def _settings_text(manifest: Mapping[str, Any], arm: str) -> str:
+    return json.dumps(settings(manifest, arm))
+
+
+def _mean(values_R: np.ndarray) -> float:
+    """Over the runs that have a value; NaN if none has."""
+    known_R = values_R[np.isfinite(values_R)]
+    return float(known_R.mean()) if len(known_R) else math.nan

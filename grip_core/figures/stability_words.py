@@ -1,0 +1,194 @@
+"""What ablations say of the stability of training, as answers to questions: sentences, computed from the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from grip_core.claims.schema import Stability
+from grip_core.claims.stability import NOT_RUN, OWN, Part, PartName, distinct
+from grip_core.evaluation.ablation_accuracy import TEST
+from grip_core.evaluation.words import listed, points
+from grip_core.figures.arms import arm_label
+from grip_core.statistics.importance import SEEDS
+from grip_core.statistics.survival import wilson_interval
+
+Tables = Mapping[str, pd.DataFrame]
+About = Mapping[str, Mapping[str, Any]]
+"""What ablations.json says of each ablation."""
+NO_ABLATION = (
+    "No ablation has been run. Launch one and export it, then run the pipeline again:",
+    "python -m studies launch studies/ablations/group_size_kl.yaml",
+    "python -m studies export group_size_kl --answers artifacts/exports/ablations/group_size_kl",
+)
+CAUSES = {
+    "entropy": "the policy stopped exploring",
+    "kl": "it drifted from the warm-up",
+    "accuracy": "accuracy fell below the warm-up's",
+    "nan": "a number was not finite",
+}
+PARTS: Mapping[PartName, str] = {
+    "collapse": "Runs do not collapse",
+    "gain": "Accuracy rises from the warm-up's",
+    "budgets": "It falls at no budget",
+    "carries": "One scorer does as well as those of single budgets",
+}
+
+
+def collapse_sentences(tables: Tables, about: About, confidence: float) -> list[str]:
+    """How often training collapses, over all runs and at the pipeline's own settings."""
+    runs = distinct(tables["runs"])
+    collapsed = runs[runs["collapsed"]]
+    found = [f"{len(collapsed)} of the {len(runs)} runs of all ablations collapsed."]
+    own = runs[runs["settings"] == OWN]
+    if len(own):
+        rate = wilson_interval(int(own["collapsed"].sum()), len(own), confidence)
+        found.append(
+            f"At the pipeline's own settings {int(own['collapsed'].sum())} of {_count(len(own), 'run')} did: a rate "
+            f"between {rate.low:.0%} and {rate.high:.0%} is compatible with that at {confidence:.0%} confidence."
+        )
+    if len(collapsed):
+        causes = collapsed["cause"].value_counts()
+        found.append("Causes: " + listed([f"{CAUSES[cause]} ({count})" for cause, count in causes.items()]) + ".")
+    missing = [f"{arm_label(arm)} of {arm_label(name)}" for name, item in about.items() for arm in item["missing"]]
+    if missing:
+        found.append(f"Not counted, for they did not get to their end: {listed(missing)}.")
+    return found
+
+
+def prevention_sentences(tables: Tables) -> list[str]:
+    """In which arms runs collapse, ablation by ablation."""
+    runs, found, calm = tables["runs"], [], []
+    for name, part in runs.groupby("ablation", sort=False):
+        by_arm = part.groupby("arm", sort=False)["collapsed"].agg(["sum", "size"])
+        bad, good = by_arm[by_arm["sum"] > 0], by_arm[by_arm["sum"] == 0]
+        if bad.empty:
+            calm.append(arm_label(str(name)))
+            continue
+        where = listed([f"{arm_label(str(arm))} ({row['sum']} of {row['size']})" for arm, row in bad.iterrows()])
+        rest = f"none of the {good['size'].sum()} runs of the other arms" if len(good) else "no arm without"
+        found.append(f"In the ablation {arm_label(str(name))}, runs collapsed at {where}; {rest}.")
+    if not found:
+        return ["No run collapsed, so that nothing here can be said to prevent it."]
+    if calm:
+        found.append(f"Whatever was varied, no run collapsed in the ablation {listed(calm)}.")
+    return found
+
+
+def seeds_sentences(tables: Tables) -> list[str]:
+    """How much seeds matter against what was varied."""
+    importances, stability = tables["importances"], tables["stability"]
+    test = importances[(importances["phase"] == TEST) & (importances["parameter"] == SEEDS)].dropna(
+        subset=["importance"]
+    )
+    found = []
+    if len(test):
+        order = test.sort_values("importance", ascending=False)
+        more = int((order["importance"] > 0.5).sum())
+        each = listed([f"{arm_label(row.ablation)} {row.importance:.0%}" for row in order.itertuples()])
+        found.append(
+            f"Share of the seeds in the variance of test accuracy between runs: {each}. In {more} of "
+            f"{_count(len(order), 'ablation')} the seed matters more than all that was varied."
+        )
+    spread = stability["spread"].dropna()
+    if len(spread):
+        found.append(
+            f"Seeds of one arm differ by {100 * spread.median():.1f} points (median standard deviation over arms, at "
+            f"most {100 * spread.max():.1f}); the difference between two arms that would be found four times in five "
+            f"is {100 * stability['detectable'].median():.1f} points (median)."
+        )
+    agreement = stability.dropna(subset=["agreement"])
+    if len(agreement):
+        found.append(
+            f"Two seeds of an arm share {agreement['agreement'].median():.0%} of the tokens that either keeps (median "
+            f"over arms of the Jaccard index at the headline budgets); by chance it would be "
+            f"{agreement['agreement_chance'].median():.0%}."
+        )
+    return found
+
+
+def defaults_sentences(tables: Tables) -> list[str]:
+    """Which of the pipeline's settings no level beats, and which one does."""
+    effects, safe, found = tables["effects"], [], []
+    for name, part in effects.groupby("ablation", sort=False):
+        better = part[part["verdict"] == "better"].sort_values("effect", ascending=False)
+        if better.empty:
+            worse = int((part["verdict"] == "worse").sum())
+            safe.append(f"{arm_label(str(name))} (of {_count(len(part), 'arm')}, {worse} worse)")
+            continue
+        arms = listed([f"{arm_label(row['arm'])} {points(row)}" for row in better.to_dict("records")])
+        found.append(f"In the ablation {arm_label(str(name))} the default is beaten by {arms}.")
+    if safe:
+        found.insert(0, f"No arm is shown to beat the default in the ablation {listed(safe)}.")
+    tau = tables["ranks"].groupby("ablation", sort=False)["tau"].first()
+    if len(tau):
+        found.append(
+            f"Undecided is not equal: arms' order under resampled seeds agrees with the one found by Kendall's tau of "
+            f"{tau.median():.2f} (median over ablations; 1 is the same order)."
+        )
+    return found
+
+
+def budgets_sentences(tables: Tables) -> list[str]:
+    """How far one scorer serves all budgets, against those trained at one, and how far these do elsewhere."""
+    carry, matrix = tables["carry"], tables["matrix"]
+    if carry.empty:
+        return ["No ablation of the budget schedule has been run: nothing is known of scorers of single budgets."]
+    found = [
+        f"At k = {row['k']}, the scorer of all budgets against the one trained there alone: {points(row)[1:-1]}."
+        for row in carry.to_dict("records")
+    ]
+    for row in carry.itertuples():
+        own = matrix[(matrix["ablation"] == row.ablation) & (matrix["arm"] == row.arm) & matrix["unseen"]]
+        if len(own):
+            worst = own.loc[own["difference"].idxmin()]
+            ends = {"effect": "difference", "low": "difference_low", "high": "difference_high"}
+            interval = {key: worst[column] for key, column in ends.items()}
+            found.append(
+                f"The scorer trained at k = {row.k} alone does worst against it at k = {worst['k']} {points(interval)}."
+            )
+    return found
+
+
+def verdict_words(claim: Stability, verdict: str, parts: Sequence[Part], confidence: float) -> list[str]:
+    """The verdict, what each part of the claim came to, and the rule."""
+    found = [f"{verdict.capitalize()}: {claim.words}."]
+    for part in parts:
+        if part.verdict == NOT_RUN:
+            found.append(f"{PARTS[part.name]}: {NOT_RUN}, for no ablation exported has what it needs.")
+            continue
+        found.append(f"{PARTS[part.name]}: {part.verdict}; {_decisive(part)}.")
+    found.append(
+        f"The rule: a part is supported if its whole {confidence:.0%} interval lies above its bar, at every budget or "
+        "scorer that it is about, and contradicted if one of them, corrected for their number, lies below. The claim "
+        "is supported if all parts are, contradicted if any is, and undecided otherwise. The bars are in claims.yaml."
+    )
+    return found
+
+
+def _decisive(part: Part) -> str:
+    """The effect that decides a part, its bar, and what it is of."""
+    if part.name == "collapse":
+        rate, low, high, bar = (-value + 0.0 for value in (part.effect, part.high, part.low, part.bar))
+        return (
+            f"the rate is {rate:.0%} ({low:.0%} to {high:.0%}) of {_count(part.n, 'run')} and has to be below {bar:.0%}"
+        )
+    at = f" at k = {part.k}" if part.k else ""
+    effect = points({"effect": part.effect, "low": part.low, "high": part.high})[1:-1]
+    bar_words = f"{100 * part.bar:+.1f}".replace("-", "\N{MINUS SIGN}")
+    of = _count(part.n, "scorer" if part.name == "carries" else "run")
+    return f"what decides it is {effect}{at}, of {of}, and has to exceed {bar_words} points"
+
+
+def stale_sentence(about: About) -> str | None:
+    """Which exports are older than what they were made from; None if none is."""
+    stale = [arm_label(name) for name, item in about.items() if item["stale"]]
+    if not stale:
+        return None
+    return f"Exports of {listed(stale)} are stale: code, data or settings have changed since. Their figures are marked."
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

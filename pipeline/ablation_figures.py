@@ -1,0 +1,184 @@
+"""The figures of ablations, and the page on the stability of training that shows them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from grip_core.claims.schema import Stability
+from grip_core.evaluation.ablation_accuracy import ALL
+from grip_core.evaluation.ablation_training import thin_curve
+from grip_core.evaluation.ablations import COLUMNS
+from grip_core.evaluation.exports import AblationExport
+from grip_core.figures.arm_curves import arm_curves
+from grip_core.figures.arms import arm_label, arm_styles
+from grip_core.figures.effects_heat_map import effects_heat_map
+from grip_core.figures.entropy import entropy
+from grip_core.figures.forest import forest
+from grip_core.figures.frontier import kl_reward_frontier
+from grip_core.figures.importances import importances
+from grip_core.figures.palette import Style
+from grip_core.figures.schedule_matrix import schedule_matrix
+from grip_core.figures.sensitivity import sensitivity
+from grip_core.figures.stability import FOREST, Judged, render_stability
+from grip_core.figures.survival import survival
+from grip_core.files import write_text
+from pipeline.ablations import ABOUT, VERDICT, read_ablations, read_verdict
+from pipeline.drawings import Drawing, save_drawings
+
+Tables = Mapping[str, pd.DataFrame]
+NAMES = {
+    "cause": str,
+    "settings": str,
+    "arm": str,
+    "ablation": str,
+    "setting": str,
+    "row_level": str,
+    "column_level": str,
+}
+
+
+def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
+    """The tables of the stage `ablations`. An arm's or a level's name is text, whatever it looks like."""
+    tables = {}
+    for name in COLUMNS:
+        numbers = dict.fromkeys(set(COLUMNS[name].split()) - set(NAMES), "")
+        tables[name] = pd.read_csv(folder / f"{name}.csv", dtype=NAMES, keep_default_na=False, na_values=numbers)
+    return tables
+
+
+def write_stability(report: Path, results: Path, exports: Path, claim: Stability, confidence: float) -> None:
+    """Draw the figures of every ablation into the report's folder, and write the page."""
+    tables, about = read_tables(results), json.loads((results / ABOUT).read_text())
+    verdict, parts = read_verdict(results / VERDICT)
+    pictures = {}
+    if about:
+        drawn = drawings(tables, about, exports, confidence)
+        pictures = save_drawings(report / "figures" / "ablations", drawn, _pixels(about))
+    page = render_stability(tables, about, Judged(claim, verdict, parts), pictures, confidence)
+    write_text(report / "stability.html", page)
+
+
+MANY = ("curves", "survival", "frontier", "entropy")
+"""Kinds whose lines are so many that pixels are smaller than vectors."""
+
+
+def _pixels(about: Mapping[str, Any]) -> list[str]:
+    return [f"{name}-{kind}" for name in about for kind in MANY]
+
+
+def drawings(tables: Tables, about: Mapping[str, Any], exports: Path, confidence: float) -> Iterator[Drawing]:
+    """The figure of all ablations, then those of each."""
+    stale = any(item["stale"] for item in about.values())
+    note = f"Intervals over seeds and images, by Holm's procedure within each ablation at {confidence:.0%} together."
+    yield FOREST, forest(tables["effects"], note, stale=stale), "Every arm of every ablation against its baseline."
+    for name, export in read_ablations(exports):
+        if name in about:
+            own = {key: table[table["ablation"] == name] for key, table in tables.items()}
+            for kind, figure, words in ablation_figures(own, about[name], export, confidence):
+                yield f"{name}-{kind}", figure, words
+
+
+def ablation_figures(
+    tables: Tables, item: Mapping[str, Any], export: AblationExport, confidence: float
+) -> Iterator[tuple[str, Figure, str]]:
+    """Kind, figure and caption of those figures that an ablation has the data for."""
+    arms, stale = item["arms"], bool(item["stale"])
+    baseline = next(iter(arms))
+    look = arm_styles({arm: found["levels"] for arm, found in arms.items()}, baseline)
+    runs = f"{item['seeds']} seeds an arm"
+    band = f"{runs}; bands: {confidence:.0%} bootstrap over seeds at each step, which describe and decide nothing."
+    curves = tables["curves"]
+    of_metric = curves[curves["metric"] == "accuracy"]
+    yield (
+        "curves",
+        arm_curves(seed_curves(export, arms, "accuracy"), of_metric, look, "validation accuracy", band, stale=stale),
+        "Validation accuracy of every arm during training, at the headline budgets.",
+    )
+    note = f"{runs}; bands: {confidence:.0%} by Wilson's formula."
+    yield "survival", survival(tables["survival"], look, note, stale=stale), "Share of runs that have not collapsed."
+    paths = seed_curves(export, arms, "kl").merge(
+        seed_curves(export, arms, "reward"), on=["arm", "seed", "step"], suffixes=("_kl", "_reward")
+    )
+    paths = paths.rename(columns={"value_kl": "kl", "value_reward": "reward"})
+    note = f"{runs}; means over a few steps. Rewards compare between arms only where the reward is the same."
+    yield (
+        "frontier",
+        kl_reward_frontier(paths, look, note, stale=stale),
+        "Reward against KL to the warm-up, by run.",
+    )
+    lost = curves[curves["metric"].isin(["entropy", "dead_share"])].rename(columns={"iqm": "mean"})
+    lost = lost.sort_values(["metric", "arm", "step"], ascending=[False, True, True], kind="stable")
+    yield "entropy", entropy(lost, look, band, stale=stale), "The policies' entropy, and groups that teach nothing."
+    yield from _cells(tables, item, look)
+    yield from _shares(tables, item, confidence)
+
+
+def _cells(tables: Tables, item: Mapping[str, Any], look: Mapping[str, Style]) -> Iterator[tuple[str, Figure, str]]:
+    """Figures of grids of numbers."""
+    heat, stale = tables["heat"], bool(item["stale"])
+    asked = f"n = {item['questions']} test questions"
+    if len(heat):
+        factors = arm_label(_last(heat["row_factor"].iloc[0])), arm_label(_last(heat["column_factor"].iloc[0]))
+        note = f"{asked}; k = {', '.join(map(str, item['budgets']))}."
+        yield (
+            "heat",
+            effects_heat_map(heat, factors, ("test accuracy", "std over seeds"), note, stale=stale),
+            "Test accuracy of both factors' levels, and how far seeds are apart.",
+        )
+    if item["schedules"]:
+        note = f"{asked}, {item['seeds']} seeds an arm; differences are in points against the baseline."
+        yield (
+            "matrix",
+            schedule_matrix(tables["matrix"], look, note, stale=stale),
+            "How the budgets of training do at every budget of the test.",
+        )
+
+
+def _shares(tables: Tables, item: Mapping[str, Any], confidence: float) -> Iterator[tuple[str, Figure, str]]:
+    """Figures of what matters."""
+    stale = bool(item["stale"])
+    parts = tables["importances"].dropna(subset=["importance"])
+    if len(parts):
+        named = parts.assign(parameter=parts["parameter"].map(_last))
+        note = (
+            "Share of the variance between runs, less what seeds alone would give; validation accuracy in thirds of "
+            f"training, then test accuracy. {confidence:.0%} jackknife over seeds."
+        )
+        yield (
+            "importances",
+            importances(named, note, stale=stale),
+            "Whose variance it is: what was varied, or the seeds.",
+        )
+    plane = tables["sensitivity"]
+    if len(plane) and plane["factor"].iloc[0] != ALL:
+        factor = plane["factor"].iloc[0]
+        default = next(iter(item["arms"].values()))["levels"][factor]
+        look = arm_styles({level: {factor: level} for level in plane["setting"]}, default)
+        settings = plane["settings"].iloc[0]
+        note = f"{settings} settings each; tasks: benchmarks at budgets, each with its own scale (Adkins et al. 2024)."
+        yield (
+            "sensitivity",
+            sensitivity(plane, look, note, stale=stale),
+            f"Levels of {arm_label(_last(factor))}: how well each does tuned, and what it owes to being tuned.",
+        )
+
+
+def seed_curves(export: AblationExport, arms: Mapping[str, Any], metric: str) -> pd.DataFrame:
+    """arm, seed, step and value of every run that counts."""
+    parts = []
+    for arm, item in arms.items():
+        thin = thin_curve(export, item["run"], metric)
+        long = thin.reset_index().melt("seed", var_name="step", value_name="value").dropna()
+        parts.append(long.assign(arm=arm, step=long["step"].astype(int)))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _last(key: str) -> str:
+    """A key of params.yaml without its section."""
+    return key.rsplit(".", 1)[-1]

@@ -1,0 +1,96 @@
+"""Turn the exports of ablations into tables: effects, stability, survival and more, and a verdict on the whole.
+
+All of it goes to artifacts/results/ablations: a table of all ablations each, ablations.json with what they are of and
+what has changed since, and verdict.csv. Without any export the tables are empty.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from grip_core.claims.schema import load_claims
+from grip_core.claims.stability import Part, judge_stability
+from grip_core.config import Params
+from grip_core.evaluation.ablation import Ablation
+from grip_core.evaluation.ablations import ablation_tables, describe, empty_tables
+from grip_core.evaluation.exports import MANIFEST, AblationExport, current_hashes, is_stale, read_ablation
+from grip_core.files import write_text
+from grip_core.places import EXPORTS, RESULTS
+from pipeline.stage import run
+from pipeline.staleness import changed_settings
+
+ABOUT, VERDICT = "ablations.json", "verdict.csv"
+CLAIM = "claim"
+"""The row of the verdict on the whole."""
+
+
+def read_ablations(folder: Path) -> Iterator[tuple[str, AblationExport]]:
+    """Every export in the folder by its name, one after another. Raises UserError if one is damaged."""
+    for manifest in sorted(folder.glob(f"*/{MANIFEST}")):
+        yield manifest.parent.name, read_ablation(manifest.parent)
+
+
+def changed(export: AblationExport, params: Params) -> list[str]:
+    """What is otherwise than when the ablation was exported: files, data, settings."""
+    manifest = export.manifest
+    files = is_stale(manifest, current_hashes(manifest, params.data.benchmarks, params.vlm.path))
+    return [
+        *files,
+        *changed_settings(manifest["params"], params.vlm, params.grpo, params.supervised, params.budgets),
+    ]
+
+
+def together(tables: Sequence[dict[str, pd.DataFrame]]) -> dict[str, pd.DataFrame]:
+    """The tables of several ablations, one below the other."""
+    empty = empty_tables()
+    parts = {name: [found[name] for found in tables if len(found[name])] for name in empty}
+    return {name: pd.concat(part, ignore_index=True) if part else empty[name] for name, part in parts.items()}
+
+
+def verdict_table(verdict: str, parts: Sequence[Part]) -> pd.DataFrame:
+    """name, effect, low, high, bar, n, k and verdict of the claim as a whole, then of its parts."""
+    return pd.DataFrame([{"name": CLAIM, "verdict": verdict}, *(asdict(part) for part in parts)])[
+        [*Part.__dataclass_fields__]
+    ]
+
+
+def read_verdict(path: Path) -> tuple[str, list[Part]]:
+    """What `verdict_table` was made from."""
+    rows = pd.read_csv(path, dtype={"k": str}, keep_default_na=False, na_values={"effect": "", "low": "", "high": ""})
+    claim, *parts = rows.to_dict("records")
+    return claim["verdict"], [Part(**{**part, "bar": float(part["bar"]), "n": int(float(part["n"]))}) for part in parts]
+
+
+def as_text(table: pd.DataFrame) -> str:
+    """As CSV, with zeros for what differs from zero by rounding only."""
+    numbers = table.select_dtypes("float")
+    return table.assign(**(numbers.round(9) + 0.0)).to_csv(index=False, float_format="%.6g")
+
+
+def main(params: Params) -> None:
+    """Run the stage."""
+    tokens = json.loads((RESULTS / "headline.json").read_text())["tokens"]
+    share, confidence = params.evaluate.headline_share, params.report.confidence
+    tables, about = [], {}
+    for name, export in read_ablations(EXPORTS / "ablations"):
+        ablation = Ablation(name, export, tokens, share, confidence)
+        tables.append(ablation_tables(ablation))
+        about[name] = describe(ablation, changed(export, params))
+    whole = together(tables)
+    claim = load_claims().stability
+    verdict, parts = judge_stability(claim, whole["runs"], whole["gains"], whole["carry"], confidence)
+    folder = RESULTS / "ablations"
+    for name, table in whole.items():
+        write_text(folder / f"{name}.csv", as_text(table))
+    write_text(folder / VERDICT, as_text(verdict_table(verdict, parts)))
+    write_text(folder / ABOUT, json.dumps(about, indent=1) + "\n")
+    print(f"{len(about)} ablations; {verdict}: {claim.words}")
+
+
+if __name__ == "__main__":
+    run(main)
