@@ -18,9 +18,9 @@ from studies.folder import StudyFolder
 from studies.jobs import arrays, sbatch_text
 from studies.launch import check, jobs_wanted
 from studies.profile import Profile
-from studies.settings import by_key, rescaled
+from studies.settings import GROUP_SHAPE, by_key, rescaled
 from studies.show import render_arrays, values
-from studies.space import GROUP_SHAPE, trial_params
+from studies.space import trial_params
 from studies.trainable import load_trainable
 from studies.void import refusals, void_settings
 

@@ -11,8 +11,7 @@ import optuna
 from grip_core.config import Params
 from grip_core.errors import UserError
 from studies.definition import Definition, Dimension
-from studies.settings import GROUP_SHAPE as GROUP_SHAPE
-from studies.settings import Settings, Value, any_pace, changed_params
+from studies.settings import GROUP_SHAPE, Settings, Value, any_pace, changed_params
 
 DERIVED = {
     "grpo.steps": "compute.selections",
