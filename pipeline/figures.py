@@ -16,6 +16,7 @@ from grip_core.claims.costs import priced_like_grip
 from grip_core.claims.schema import load_claims
 from grip_core.config import BudgetConfig, Params
 from grip_core.errors import UserError
+from grip_core.evaluation.arms import drawn_budgets
 from grip_core.evaluation.coverage import coverage_table, keep_share_table
 from grip_core.evaluation.evaluate import FULL, NO_IMAGE
 from grip_core.evaluation.tables import MEAN
@@ -84,9 +85,8 @@ def invented_std(k_B: torch.Tensor, done: float, low: int, high: int) -> torch.T
 
 def trained_range(config: BudgetConfig) -> tuple[int, int]:
     """The smallest and the largest budget that training draws."""
-    if config.schedule == "constant":
-        return config.constant, config.constant
-    return (min(config.values), max(config.values)) if config.schedule == "mixture" else (config.low, config.high)
+    drawn = drawn_budgets(config)
+    return drawn[0], drawn[-1]
 
 
 def provenance(config: Mapping[str, Path], data: Path, vlm: Path, run_folder: Path) -> dict[str, dict[str, str]]:

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from grip_core.config import BudgetConfig, GrpoConfig, SupervisedConfig, VlmConfig
-
-PACE = {"steps", "evaluate_every", "checkpoint_every"}
-"""Keys of `supervised` that a study's arms take from `grpo` instead."""
+from grip_core.evaluation.exports import PACE
 
 
 def changed_settings(
@@ -22,7 +20,7 @@ def changed_settings(
     now = {
         "vlm": vlm.model_dump(exclude={"path"}),
         "grpo": grpo.model_dump(exclude={"seeds"}),
-        "supervised": supervised.model_dump(exclude=PACE),
+        "supervised": supervised.model_dump(exclude=set(PACE)),
         "budgets": budgets.model_dump(),
     }
     return [

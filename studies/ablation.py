@@ -34,14 +34,13 @@ from pydantic import Discriminator, Field, Tag
 
 from grip_core.config import Params, Rate, Section, Several, parse
 from grip_core.errors import UserError
-from grip_core.rl.void import Axis, Finding, void_findings
+from grip_core.rl.void import Axis, Finding, by_key, void_findings
 from grip_core.rl.void_rules import RATE
 from studies.settings import (
     IDLE,
     Settings,
     Value,
     any_pace,
-    by_key,
     changed_params,
     hashable,
     idle_keys,
@@ -132,7 +131,7 @@ def plan(config: AblationConfig, own: Mapping[str, Any], params: Params, source:
     a grid.
     """
     changed_params(params, any_pace(params, own), f"{source}: params")
-    base = {**by_key(params), **own}
+    base = {**by_key(params.model_dump()), **own}
     try:
         factors = {name: _levels(name, levels, base) for name, levels in config.factors.items()}
         _check_apart(factors)

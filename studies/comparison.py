@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from grip_core.config import Params
 from grip_core.errors import UserError
+from grip_core.evaluation.exports import PACE
 from grip_core.files import atomic_file
 from grip_core.places import FEATURES, PREPARED
 from studies.trainable import Pause
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 ROWS = "rows.parquet"
 """In the folder of a finished run: grip_core/evaluation/evaluate.py's row an answer, of method TRAINED."""
 TRAINED = "trained"
-PACE = ("steps", "evaluate_every", "checkpoint_every")
-"""Keys of `supervised` that follow from a study's compute through those of `grpo`."""
 
 
 class Comparison(Training):

@@ -11,14 +11,14 @@ from rich.table import Table
 
 from grip_core.config import Params
 from grip_core.errors import UserError
-from grip_core.rl.void import Finding
+from grip_core.rl.void import Finding, by_key
 from studies.ablation import AT_RATE
 from studies.definition import Definition, Dimension
 from studies.folder import StudyFolder
 from studies.jobs import arrays, sbatch_text
 from studies.launch import check, jobs_wanted
 from studies.profile import Profile
-from studies.settings import GROUP_SHAPE, by_key, rescaled
+from studies.settings import GROUP_SHAPE, rescaled
 from studies.show import render_arrays, values
 from studies.space import trial_params
 from studies.trainable import load_trainable
@@ -131,7 +131,7 @@ def arms_table(definition: Definition, work: Sequence[float] | None = None) -> T
 
 def rescaled_arms(definition: Definition, params: Params) -> str:
     """Of which arms the gradient has another scale than the base's, in words; nothing where there are none."""
-    base = {**by_key(params), **definition.params}
+    base = {**by_key(params.model_dump()), **definition.params}
     arms = {name: arm for name, arm in definition.arms.items() if AT_RATE not in name}
     names = [name for name, arm in arms.items() if rescaled(arm, base)]
     rates = None if definition.ablation is None else definition.ablation.learning_rates

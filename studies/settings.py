@@ -30,11 +30,6 @@ RESCALING = (
 """Keys that multiply the gradient beside what they are for, as all weights and bounds of the reward do."""
 
 
-def by_key(params: Params) -> dict[str, Any]:
-    """All settings."""
-    return _flat(params.model_dump(), "")
-
-
 def changed_params(params: Params, settings: Mapping[str, Any], source: str) -> Params:
     """Params with other values, checked as a whole. Raises UserError for an unknown key or a value out of range."""
     raw = copy.deepcopy(params.model_dump())
@@ -79,10 +74,3 @@ def rescaled(settings: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
     """
     changed = [key for key, value in settings.items() if value != base.get(key)]
     return [key for key in changed if key in RESCALING or key.startswith("grpo.reward.")]
-
-
-def _flat(sections: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for name, value in sections.items():
-        values |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return values

@@ -8,11 +8,11 @@ from typing import Any
 
 from grip_core.config import Params
 from grip_core.errors import UserError
-from grip_core.rl.void import Axis, Finding, settings_of, void_findings
+from grip_core.rl.void import Axis, Finding, by_key, settings_of, void_findings
 from grip_core.rl.void_rules import RATE
 from studies.comparison import Comparison
 from studies.definition import Definition, Dimension
-from studies.settings import IDLE, Settings, by_key, hashable, idle_keys
+from studies.settings import IDLE, Settings, hashable, idle_keys
 from studies.space import trial_params
 from studies.trainable import load_trainable
 from studies.training import Training
@@ -57,7 +57,7 @@ def _arm_findings(definition: Definition, params: Params, base: Mapping[str, Any
 def _idle(definition: Definition, params: Params, name: str) -> list[Finding]:
     """The keys of an arm that another principle of training reads."""
     arm = definition.arms[name]
-    idle = idle_keys(by_key(trial_params(definition, params, arm)), arm)
+    idle = idle_keys(by_key(trial_params(definition, params, arm).model_dump()), arm)
     return [Finding(f"{name}.{key}", "refuse", (), "", IDLE, _remedy(definition)) for key in idle]
 
 

@@ -115,10 +115,15 @@ def settings(manifest: Mapping[str, Any], arm: str) -> dict[str, Any]:
 
 def trained_budgets(manifest: Mapping[str, Any], arm: str) -> tuple[int, ...]:
     """Every budget that an arm's training could draw."""
-    config = BudgetConfig(**{key: setting(manifest, arm, f"budgets.{key}") for key in manifest["params"]["budgets"]})
+    keys = manifest["params"]["budgets"]
+    return drawn_budgets(BudgetConfig(**{key: setting(manifest, arm, f"budgets.{key}") for key in keys}))
+
+
+def drawn_budgets(config: BudgetConfig) -> tuple[int, ...]:
+    """Every budget that training could draw, ascending."""
     if config.schedule == "constant":
         return (config.constant,)
-    return tuple(config.values) if config.schedule == "mixture" else tuple(range(config.low, config.high + 1))
+    return tuple(sorted(config.values)) if config.schedule == "mixture" else tuple(range(config.low, config.high + 1))
 
 
 def answers_of(export: AblationExport, arm: str) -> Answers:

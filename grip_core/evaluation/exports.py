@@ -30,6 +30,8 @@ from grip_core.runs import hash_files
 ANSWERS, MANIFEST = "answers.parquet", "manifest.json"
 CURVES, AGREEMENT, RUNS = "curves.parquet", "agreement.parquet", "runs.parquet"
 COLUMNS = ("benchmark", "example_id", "image_id", "method", "seed", "k", "correct")
+PACE = ("steps", "evaluate_every", "checkpoint_every")
+"""Keys of `supervised` that a study's arms take from `grpo` instead, so that all have the same."""
 
 
 @dataclass(frozen=True)

@@ -55,13 +55,14 @@ class Finding:
 
 def settings_of(grpo: GrpoConfig, budgets: BudgetConfig) -> Settings:
     """Values by their key in params.yaml, as "grpo.reward.correct"."""
-    return _flat({"grpo": grpo.model_dump(), "budgets": budgets.model_dump()}, "")
+    return by_key({"grpo": grpo.model_dump(), "budgets": budgets.model_dump()})
 
 
-def _flat(sections: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+def by_key(sections: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of sections within sections, by their names joined with dots."""
     values: dict[str, Any] = {}
     for name, value in sections.items():
-        values |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+        values |= by_key(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
     return values
 
 

@@ -20,8 +20,8 @@ from grip_core.figures.column_width import COLUMN, PAGE, STALE, column_theme
 from grip_core.figures.effects_heat_map import effects_heat_map
 from grip_core.figures.entropy import entropy
 from grip_core.figures.forest import LOOKS, forest
-from grip_core.figures.frontier import kl_reward_frontier
 from grip_core.figures.importances import importances
+from grip_core.figures.kl_reward import kl_reward_frontier
 from grip_core.figures.palette import use_theme
 from grip_core.figures.schedule_matrix import schedule_matrix
 from grip_core.figures.sensitivity import sensitivity
