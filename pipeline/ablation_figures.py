@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from grip_core.claims.schema import Stability
 from grip_core.evaluation.ablation_accuracy import ALL
@@ -76,18 +76,22 @@ def drawings(tables: Tables, about: Mapping[str, Any], exports: Path, confidence
     """The figure of all ablations, then those of each."""
     stale = any(item["stale"] for item in about.values())
     note = f"Intervals over seeds and images, by Holm's procedure within each ablation at {confidence:.0%} together."
-    yield FOREST, forest(tables["effects"], note, stale=stale), "Every arm of every ablation against its baseline."
+    yield (
+        FOREST,
+        partial(forest, tables["effects"], note, stale=stale),
+        "Every arm of every ablation against its baseline.",
+    )
     for name, export in read_ablations(exports):
         if name in about:
             own = {key: table[table["ablation"] == name] for key, table in tables.items()}
-            for kind, figure, words in ablation_figures(own, about[name], export, confidence):
-                yield f"{name}-{kind}", figure, words
+            for kind, draw, words in ablation_figures(own, about[name], export, confidence):
+                yield f"{name}-{kind}", draw, words
 
 
 def ablation_figures(
     tables: Tables, item: Mapping[str, Any], export: AblationExport, confidence: float
-) -> Iterator[tuple[str, Figure, str]]:
-    """Kind, figure and caption of those figures that an ablation has the data for."""
+) -> Iterator[Drawing]:
+    """Kind, drawing and caption of those figures that an ablation has the data for."""
     arms, stale = item["arms"], bool(item["stale"])
     baseline = next(iter(arms))
     look = arm_styles({arm: found["levels"] for arm, found in arms.items()}, baseline)
@@ -97,11 +101,17 @@ def ablation_figures(
     of_metric = curves[curves["metric"] == "accuracy"]
     yield (
         "curves",
-        arm_curves(seed_curves(export, arms, "accuracy"), of_metric, look, "validation accuracy", band, stale=stale),
+        partial(
+            arm_curves, seed_curves(export, arms, "accuracy"), of_metric, look, "validation accuracy", band, stale=stale
+        ),
         "Validation accuracy of every arm during training, at the headline budgets.",
     )
     note = f"{runs}; bands: {confidence:.0%} by Wilson's formula."
-    yield "survival", survival(tables["survival"], look, note, stale=stale), "Share of runs that have not collapsed."
+    yield (
+        "survival",
+        partial(survival, tables["survival"], look, note, stale=stale),
+        "Share of runs that have not collapsed.",
+    )
     paths = seed_curves(export, arms, "kl").merge(
         seed_curves(export, arms, "reward"), on=["arm", "seed", "step"], suffixes=("_kl", "_reward")
     )
@@ -109,17 +119,21 @@ def ablation_figures(
     note = f"{runs}; means over a few steps. Rewards compare between arms only where the reward is the same."
     yield (
         "frontier",
-        kl_reward_frontier(paths, look, note, stale=stale),
+        partial(kl_reward_frontier, paths, look, note, stale=stale),
         "Reward against KL to the warm-up, by run.",
     )
     lost = curves[curves["metric"].isin(["entropy", "dead_share"])].rename(columns={"iqm": "mean"})
     lost = lost.sort_values(["metric", "arm", "step"], ascending=[False, True, True], kind="stable")
-    yield "entropy", entropy(lost, look, band, stale=stale), "The policies' entropy, and groups that teach nothing."
+    yield (
+        "entropy",
+        partial(entropy, lost, look, band, stale=stale),
+        "The policies' entropy, and groups that teach nothing.",
+    )
     yield from _cells(tables, item, look)
     yield from _shares(tables, item, confidence)
 
 
-def _cells(tables: Tables, item: Mapping[str, Any], look: Mapping[str, Style]) -> Iterator[tuple[str, Figure, str]]:
+def _cells(tables: Tables, item: Mapping[str, Any], look: Mapping[str, Style]) -> Iterator[Drawing]:
     """Figures of grids of numbers."""
     heat, stale = tables["heat"], bool(item["stale"])
     asked = f"n = {item['questions']} test questions"
@@ -128,19 +142,19 @@ def _cells(tables: Tables, item: Mapping[str, Any], look: Mapping[str, Style]) -
         note = f"{asked}; k = {', '.join(map(str, item['budgets']))}."
         yield (
             "heat",
-            effects_heat_map(heat, factors, ("test accuracy", "std over seeds"), note, stale=stale),
+            partial(effects_heat_map, heat, factors, ("test accuracy", "std over seeds"), note, stale=stale),
             "Test accuracy of both factors' levels, and how far seeds are apart.",
         )
     if item["schedules"]:
         note = f"{asked}, {item['seeds']} seeds an arm; differences are in points against the baseline."
         yield (
             "matrix",
-            schedule_matrix(tables["matrix"], look, note, stale=stale),
+            partial(schedule_matrix, tables["matrix"], look, note, stale=stale),
             "How the budgets of training do at every budget of the test.",
         )
 
 
-def _shares(tables: Tables, item: Mapping[str, Any], confidence: float) -> Iterator[tuple[str, Figure, str]]:
+def _shares(tables: Tables, item: Mapping[str, Any], confidence: float) -> Iterator[Drawing]:
     """Figures of what matters."""
     stale = bool(item["stale"])
     parts = tables["importances"].dropna(subset=["importance"])
@@ -152,7 +166,7 @@ def _shares(tables: Tables, item: Mapping[str, Any], confidence: float) -> Itera
         )
         yield (
             "importances",
-            importances(named, note, stale=stale),
+            partial(importances, named, note, stale=stale),
             "Whose variance it is: what was varied, or the seeds.",
         )
     plane = tables["sensitivity"]
@@ -164,7 +178,7 @@ def _shares(tables: Tables, item: Mapping[str, Any], confidence: float) -> Itera
         note = f"{settings} settings each; tasks: benchmarks at budgets, each with its own scale (Adkins et al. 2024)."
         yield (
             "sensitivity",
-            sensitivity(plane, look, note, stale=stale),
+            partial(sensitivity, plane, look, note, stale=stale),
             f"Levels of {arm_label(_last(factor))}: how well each does tuned, and what it owes to being tuned.",
         )
 

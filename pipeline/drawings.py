@@ -1,8 +1,12 @@
-"""Figures are drawn one after another and saved in other processes meanwhile."""
+"""Figures are drawn and saved several at a time, each in another process.
+
+A process gets what to draw from, never a figure: matplotlib's transforms remember each other by memory addresses, which
+may be other objects' once they are unpickled, and then, now and then, a label stays where it lay before the layout.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -13,20 +17,15 @@ from grip_core.figures.palette import use_theme
 from grip_core.figures.report import Picture
 from grip_core.figures.save import Kind, figure_bytes, save_figure
 
-Drawing = tuple[str, Figure, str]
-"""A figure between its name and its text for those who cannot see it."""
-SAVERS = 4
-"""Processes that save figures; to save one takes longer than to draw it."""
+Drawing = tuple[str, Callable[[], Figure], str]
+"""What draws a figure, between its name and its text for those who cannot see it."""
 
 
 def save_drawings(folder: Path, drawings: Iterable[Drawing], as_pixels: Iterable[str]) -> dict[str, Picture]:
     """Save every figure as PNG, SVG and PDF into the folder; for a page, those named by `as_pixels` are PNG, the others
     SVG."""
-    saving = {}
-    with ProcessPoolExecutor(SAVERS, initializer=use_theme) as pool:
-        for name, figure, alt in drawings:
-            plt.close(figure)  # pyplot lets go of it, or it would be open in the other process too
-            saving[name] = pool.submit(figure_bytes, figure), alt
+    with ProcessPoolExecutor(initializer=use_theme) as pool:
+        saving = {name: (pool.submit(_files, draw), alt) for name, draw, alt in drawings}
     pixels, pictures = set(as_pixels), {}
     for name, (future, alt) in saving.items():
         files = future.result()
@@ -34,3 +33,10 @@ def save_drawings(folder: Path, drawings: Iterable[Drawing], as_pixels: Iterable
         kind: Kind = "png" if name in pixels else "svg"
         pictures[name] = Picture(files[kind], kind, alt)
     return pictures
+
+
+def _files(draw: Callable[[], Figure]) -> dict[Kind, bytes]:
+    figure = draw()
+    files = figure_bytes(figure)
+    plt.close(figure)
+    return files

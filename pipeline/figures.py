@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -136,15 +136,15 @@ def write_report(
 def example_figures(examples: Examples, k: int, budgets: Sequence[int], grid: tuple[int, int]) -> Iterator[Drawing]:
     """The keep maps: all methods at one budget, GRIP at all budgets, and one example under both."""
     falling = sorted(budgets, reverse=True)
-    yield "keep_maps", keep_maps(examples.by_method(k), grid), EXAMPLES_CAPTION.format(k=k)
+    yield "keep_maps", partial(keep_maps, examples.by_method(k), grid), EXAMPLES_CAPTION.format(k=k)
     yield (
         "shrinking",
-        shrinking(examples.by_budget(falling)[:SHRINKING], grid),
+        partial(shrinking, examples.by_budget(falling)[:SHRINKING], grid),
         "What GRIP keeps of an image as the budget shrinks, and the model's answer from it.",
     )
     yield (
         "methods_by_budgets",
-        methods_by_budgets(examples.by_method_and_budget(0, falling), grid),
+        partial(methods_by_budgets, examples.by_method_and_budget(0, falling), grid),
         "What the methods keep of one image as the budget shrinks, and the model's answers from it.",
     )
 
@@ -153,24 +153,24 @@ def table_figures(results: Path, questions: int, trained: tuple[int, int], own: 
     """Figures of the tables in `results`; `own` are mean accuracies, drawn beside published ones."""
     table, differences = pd.read_csv(results / "table.csv"), pd.read_csv(results / "differences.csv")
     claims = pd.read_csv(results / "claims.csv", keep_default_na=False, na_values={"effect": "", "low": "", "high": ""})
-    yield "claims", ledger(claims), "Verdicts on the paper's claims; each is in words below."
+    yield "claims", partial(ledger, claims), "Verdicts on the paper's claims; each is in words below."
     yield (
         "pareto",
-        pareto(table, questions, trained),
+        partial(pareto, table, questions, trained),
         "Accuracy against kept tokens; the numbers are in the tables below.",
     )
     yield (
         "difference",
-        difference(order_methods(differences)),
+        partial(difference, order_methods(differences)),
         "Differences between GRIP and every other method; the averages are in the summary.",
     )
     yield (
         "profiles",
-        profiles(pd.read_csv(results / "profiles.csv"), best_of_groups(table)),
+        partial(profiles, pd.read_csv(results / "profiles.csv"), best_of_groups(table)),
         "Performance profiles of all methods; the summary table has their areas.",
     )
-    yield "curves", curves(pd.read_csv(results / "curves.csv")), "Learning curves of every training seed."
-    yield "published", published(read_published(), own), CAPTION
+    yield "curves", partial(curves, pd.read_csv(results / "curves.csv")), "Learning curves of every training seed."
+    yield "published", partial(published, read_published(), own), CAPTION
 
 
 def cost_figures(timing: Path, table: pd.DataFrame, shape: str, arms: Sequence[str]) -> Iterator[Drawing]:
@@ -179,22 +179,30 @@ def cost_figures(timing: Path, table: pd.DataFrame, shape: str, arms: Sequence[s
         return
     measured = pd.read_csv(timing / f"{shape}.csv")
     repetitions = json.loads((timing / f"{shape}.json").read_text())["repetitions"]
-    yield "time", parts(measured, repetitions), "Time of an answer by part; the medians are in the table of costs."
+    yield (
+        "time",
+        partial(parts, measured, repetitions),
+        "Time of an answer by part; the medians are in the table of costs.",
+    )
     flops = priced_like_grip(pd.read_csv(timing / f"{shape}-flops.csv"), arms)
     shown = table[(table["benchmark"] == MEAN) & table["method"].isin({FULL, *best_of_groups(table)})]
     against = shown.merge(flops.assign(cost=flops["flops"] / 1e6), on=["method", "k"])
     against = against.rename(columns={"low": "accuracy_low", "high": "accuracy_high"})
     note = f"n = {shown['images'].max()} images; bars: intervals over seeds and images"
-    yield "cost", accuracy_against_cost(against, "MFLOPs", note), "Accuracy against floating-point operations."
+    yield "cost", partial(accuracy_against_cost, against, "MFLOPs", note), "Accuracy against floating-point operations."
 
 
 def coverage_figures(rows: pd.DataFrame, k: int, grid: tuple[int, int]) -> Iterator[Drawing]:
     """Where on the image patches are kept."""
     pruned = rows[~rows["method"].isin([FULL, NO_IMAGE])]
-    yield "heat", keep_heat_maps(keep_share_table(pruned, k, grid), k), "How often each patch is kept, by method."
+    yield (
+        "heat",
+        partial(keep_heat_maps, keep_share_table(pruned, k, grid), k),
+        "How often each patch is kept, by method.",
+    )
     yield (
         "coverage",
-        coverage_curves(coverage_table(pruned, grid), grid[0] * grid[1]),
+        partial(coverage_curves, coverage_table(pruned, grid), grid[0] * grid[1]),
         "Mean distance from a patch to the nearest kept one, by method and budget.",
     )
 
@@ -205,14 +213,13 @@ def schedule_figures(params: Params) -> Iterator[Drawing]:
     drawn = draw_budgets(params.budgets, rollouts, params.grpo.prompts_per_step, params.grpo.seeds[0])
     yield (
         "schedules",
-        schedules(drawn, params.budgets.schedule),
+        partial(schedules, drawn, params.budgets.schedule),
         "Budgets that each schedule draws over a run, the one in use marked; adaptive for an invented signal.",
     )
 
 
 def main(params: Params) -> None:
     """Run the stage."""
-    gc.freeze()  # what the imports made stays: no search for garbage need go through it again
     k = params.report.example_budget
     rows = pd.read_parquet(EVALUATION / "rows.parquet")
     vlm = load_vlm(params.vlm.path, params.vlm.positions, params.vlm.dtype)

@@ -150,8 +150,8 @@ def test_stale_exports_are_named_and_their_figures_marked(exports, monkeypatch):
     drawn = list(drawings(tables, about, exports, CONFIDENCE))
     kinds = [name.removeprefix("schedules-") for name, *_ in drawn]
     assert kinds == ["all-forest", "curves", "survival", "frontier", "entropy", "matrix", "importances"]
-    for name, figure, _ in drawn:
-        assert [text for text in figure.texts if text.get_gid() == STALE], name
+    for name, draw, _ in drawn:
+        assert [text for text in draw().texts if text.get_gid() == STALE], name
     verdict, parts = judge_stability(CLAIM, tables["runs"], tables["gains"], tables["carry"], CONFIDENCE)
     pictures: Any = AnyPicture()
     text = render_stability(tables, about, Judged(CLAIM, verdict, parts), pictures, CONFIDENCE)
@@ -166,7 +166,7 @@ class AnyPicture(dict):
 def test_grids_have_figures_of_their_cells(exports, made):
     ablation, tables = made["grid"]
     drawn = drawings(tables, {"grid": describe(ablation, [])}, exports, CONFIDENCE)
-    names = {name: figure for name, figure, _ in drawn}
+    names = {name: draw() for name, draw, _ in drawn}
     assert {"grid-heat", "grid-sensitivity"} < set(names)
     assert "grid-matrix" not in names
     assert not [text for figure in names.values() for text in figure.texts if text.get_gid() == STALE]
