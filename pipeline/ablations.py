@@ -39,10 +39,7 @@ def changed(export: AblationExport, params: Params) -> list[str]:
     """What is otherwise than when the ablation was exported: files, data, settings."""
     manifest = export.manifest
     files = is_stale(manifest, current_hashes(manifest, params.data.benchmarks, params.vlm.path))
-    return [
-        *files,
-        *changed_settings(manifest["params"], params.vlm, params.grpo, params.supervised, params.budgets),
-    ]
+    return [*files, *changed_settings(manifest["params"], params)]
 
 
 def together(tables: Sequence[dict[str, pd.DataFrame]]) -> dict[str, pd.DataFrame]:

@@ -18,7 +18,7 @@ from grip_core.claims.judge import judge
 from grip_core.claims.results import Result, comparison_table, ledger_table
 from grip_core.claims.schema import Claims, Setting, load_claims
 from grip_core.claims.words import sentence
-from grip_core.config import BudgetConfig, GrpoConfig, Params, SupervisedConfig, VlmConfig
+from grip_core.config import Params
 from grip_core.cost.table import answer_seconds
 from grip_core.evaluation.curves import read_curves
 from grip_core.evaluation.exports import MANIFEST, current_hashes, is_stale, read_export
@@ -46,14 +46,7 @@ class Arms:
 NO_ARMS = Arms(pd.DataFrame(), [])
 
 
-def read_arms(
-    folder: Path,
-    benchmarks: Sequence[str],
-    vlm: VlmConfig,
-    grpo: GrpoConfig,
-    supervised: SupervisedConfig,
-    budgets: BudgetConfig,
-) -> Arms:
+def read_arms(folder: Path, params: Params) -> Arms:
     """An export's rows with the column `model`. Raises UserError if it is damaged.
 
     No rows if there is no export, or if the questions or the VLM are not those that it was made from.
@@ -61,12 +54,12 @@ def read_arms(
     if not (folder / MANIFEST).exists():
         return NO_ARMS
     rows, manifest = read_export(folder)
-    changed = is_stale(manifest, current_hashes(manifest, benchmarks, vlm.path))
+    changed = is_stale(manifest, current_hashes(manifest, params.data.benchmarks, params.vlm.path))
     if any(name == "vlm" or name.startswith(str(PREPARED)) for name in changed):
         return NO_ARMS
     return Arms(
         rows.assign(model=manifest["params"]["vlm"]["path"]),
-        [*changed, *changed_settings(manifest["params"], vlm, grpo, supervised, budgets)],
+        [*changed, *changed_settings(manifest["params"], params)],
     )
 
 
@@ -152,7 +145,7 @@ def main(params: Params) -> None:
     """Run the stage."""
     runs = {"warmup": WARMUP, **{f"seed-{seed}": train_run(seed) for seed in params.grpo.seeds}}
     rows = pd.read_parquet(EVALUATION / "rows.parquet").assign(model=params.vlm.path)
-    arms = read_arms(ARMS, params.data.benchmarks, params.vlm, params.grpo, params.supervised, params.budgets)
+    arms = read_arms(ARMS, params)
     confidence, batch = params.report.confidence, min(params.timing.batch_sizes)
     claims = load_claims()
     results = judge_all(claims, rows, arms, TIMING, batch, confidence)

@@ -24,7 +24,7 @@ import pandas as pd
 
 from grip_core.errors import UserError
 from grip_core.files import atomic_file, write_text
-from grip_core.places import PREPARED, WARMUP
+from grip_core.places import PREPARED
 from grip_core.runs import hash_files
 
 ANSWERS, MANIFEST = "answers.parquet", "manifest.json"
@@ -133,12 +133,15 @@ def _is_text(statement: ast.stmt) -> bool:
 
 
 def input_hashes(benchmarks: Sequence[str], vlm: str) -> dict[str, str]:
-    """Hashes of the benchmarks' prepared data, the VLM at that path and the warm-up's scorer, as they lie here now."""
+    """Hashes of the benchmarks' prepared data and the VLM at that path, as they lie here now.
+
+    Of the warm-up, which is made from them, settings and code count: another kind of processor rounds otherwise.
+    """
     from grip_core.vlm.load import fingerprint  # imports torch, which whoever only reads an export need not wait for
 
     folders = [PREPARED / name for name in benchmarks]
     data = {str(folder): hash_files(_files(folder)) for folder in folders}
-    return {**data, "vlm": fingerprint(vlm), "warmup": hash_files((WARMUP / "scorer").iterdir())}
+    return {**data, "vlm": fingerprint(vlm)}
 
 
 def _files(folder: Path) -> Iterable[Path]:

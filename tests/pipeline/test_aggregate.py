@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from grip_core.claims.schema import load_claims
-from grip_core.config import GrpoConfig, VlmConfig, load
+from grip_core.config import Params, load
 from grip_core.evaluation.exports import write_export
 from grip_core.evaluation.tables import interval_table
 from pipeline.aggregate import Arms, aggregate, comparable, judge_all, read_arms, read_costs, write_results
@@ -78,26 +78,33 @@ def test_arms_stand_in_a_table_with_the_same_questions_of_the_same_model(rows):
 def test_exported_arms_say_of_which_model_and_what_has_changed(tmp_path, monkeypatch):
     params = load()
     arms = make_rows({"distill": 0.7}).query("method == 'distill'")
-    vlm = params.vlm.model_copy(update={"path": "some"})
-    exported = json.loads(json.dumps(params.model_dump())) | {"vlm": vlm.model_dump()}
-    write_export(tmp_path / "arms", arms, {"params": exported, "hashes": {"vlm": "1", "grip_core/gone.py": "2"}})
+    known = json.loads(json.dumps(params.model_dump()))
+    write_export(tmp_path / "arms", arms, {"params": known, "hashes": {"vlm": "1", "grip_core/gone.py": "2"}})
 
-    def read(weights: str, grpo: GrpoConfig, vlm: VlmConfig = vlm, supervised=params.supervised) -> Arms:
+    def read(weights: str = "1", **changes: dict[str, object]) -> Arms:
         monkeypatch.setattr("grip_core.evaluation.exports.input_hashes", lambda *_: {"vlm": weights})
-        return read_arms(tmp_path / "arms", ["one"], vlm, grpo, supervised, params.budgets)
+        now = {section: {**values, **changes.get(section, {})} for section, values in known.items()}
+        return read_arms(tmp_path / "arms", Params.model_validate(now))
 
-    found = read("1", params.grpo)
-    assert set(found.rows["model"]) == {"some"}
+    def settings(**changes: dict[str, object]) -> list[str]:
+        first, *others = read(**changes).stale
+        assert first == "grip_core/gone.py"
+        return others
+
+    found = read()
+    assert set(found.rows["model"]) == {params.vlm.path}
     assert found.rows["correct"].tolist() == arms["correct"].tolist()
-    assert found.stale == ["grip_core/gone.py"]
-    longer = params.grpo.model_copy(update={"steps": 4000, "seeds": [7]})
-    assert read("1", longer).stale == ["grip_core/gone.py", "grpo.steps"]
-    faster = params.supervised.model_copy(update={"learning_rate": 0.5, "steps": 4000})  # its steps are GRPO's
-    assert read("1", params.grpo, supervised=faster).stale == ["grip_core/gone.py", "supervised.learning_rate"]
-    assert read("2", params.grpo).rows.empty, "answers of another VLM are held against nothing"
-    compact = vlm.model_copy(update={"positions": "compact"})
-    assert read("1", params.grpo, compact).stale == ["grip_core/gone.py", "vlm.positions"]
-    assert read_arms(tmp_path / "none", ["one"], vlm, params.grpo, params.supervised, params.budgets).rows.empty
+    assert settings() == []
+    assert settings(grpo={"steps": 4000, "seeds": [7]}) == ["grpo.steps"]
+    assert settings(supervised={"learning_rate": 0.5, "steps": 4000}) == ["supervised.learning_rate"]
+    assert settings(vlm={"positions": "compact"}) == ["vlm.positions"]
+    assert settings(warmup={"sharpness": 1.0}) == ["warmup.sharpness"], "its weights are not hashed"
+    assert settings(scorer={"layers": 3}) == ["scorer.layers"]
+    images = known["features"]["images"]
+    assert settings(features={"images": {**images, "test": 2}, "batch_size": 7}) == []
+    assert settings(features={"images": {**images, "train": 500}}) == ["features.images"]
+    assert read("2").rows.empty, "answers of another VLM are held against nothing"
+    assert read_arms(tmp_path / "none", params).rows.empty
 
 
 def test_costs_are_of_one_batch_size_and_whole_answers(tmp_path):
