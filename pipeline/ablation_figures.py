@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from grip_core.claims.schema import Stability
+from grip_core.claims.stability import of_own_settings, rises
 from grip_core.evaluation.ablation_accuracy import ALL
 from grip_core.evaluation.ablation_training import thin_curve
 from grip_core.evaluation.ablations import COLUMNS
@@ -22,13 +23,14 @@ from grip_core.figures.entropy import entropy
 from grip_core.figures.forest import forest
 from grip_core.figures.importances import importances
 from grip_core.figures.kl_reward import kl_reward_frontier
+from grip_core.figures.own_gains import own_gains
 from grip_core.figures.palette import Style
 from grip_core.figures.schedule_matrix import schedule_matrix
 from grip_core.figures.sensitivity import sensitivity
-from grip_core.figures.stability import FOREST, Judged, render_stability
+from grip_core.figures.stability import FOREST, OWN_GAINS, Judged, render_stability
 from grip_core.figures.survival import survival
 from grip_core.files import write_text
-from pipeline.ablations import ABOUT, VERDICT, read_ablations, read_verdict
+from pipeline.ablations import ABOUT, OWN, VERDICT, read_ablations, read_verdict
 from pipeline.drawings import Drawing, save_drawings
 
 Tables = Mapping[str, pd.DataFrame]
@@ -49,7 +51,7 @@ def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
     for name in COLUMNS:
         numbers = dict.fromkeys(set(COLUMNS[name].split()) - set(NAMES), "")
         tables[name] = pd.read_csv(folder / f"{name}.csv", dtype=NAMES, keep_default_na=False, na_values=numbers)
-    return tables
+    return {**tables, OWN: pd.read_csv(folder / f"{OWN}.csv")}
 
 
 def write_stability(report: Path, results: Path, exports: Path, claim: Stability, confidence: float) -> None:
@@ -73,7 +75,7 @@ def _pixels(about: Mapping[str, Any]) -> list[str]:
 
 
 def drawings(tables: Tables, about: Mapping[str, Any], exports: Path, confidence: float) -> Iterator[Drawing]:
-    """The figure of all ablations, then those of each."""
+    """The figures of all ablations, then those of each."""
     stale = any(item["stale"] for item in about.values())
     note = f"Intervals over seeds and images, by Holm's procedure within each ablation at {confidence:.0%} together."
     yield (
@@ -81,9 +83,21 @@ def drawings(tables: Tables, about: Mapping[str, Any], exports: Path, confidence
         partial(forest, tables["effects"], note, stale=stale),
         "Every arm of every ablation against its baseline.",
     )
+    gains = of_own_settings(tables["gains"], ["k"])
+    if len(gains):
+        note = (
+            f"n = {gains['seed'].nunique()} runs; validation questions; {confidence:.0%} intervals over runs (Student)."
+        )
+        yield (
+            OWN_GAINS,
+            partial(
+                own_gains, gains.assign(gain=gains["end"] - gains["start"]), rises(gains, confidence), note, stale=stale
+            ),
+            "What training at the pipeline's own settings adds to the warm-up, by budget and run.",
+        )
     for name, export in read_ablations(exports):
         if name in about:
-            own = {key: table[table["ablation"] == name] for key, table in tables.items()}
+            own = {key: tables[key][tables[key]["ablation"] == name] for key in COLUMNS}
             for kind, draw, words in ablation_figures(own, about[name], export, confidence):
                 yield f"{name}-{kind}", draw, words
 

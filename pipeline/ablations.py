@@ -1,7 +1,8 @@
 """Turn the exports of ablations into tables: effects, stability, survival and more, and a verdict on the whole.
 
-All of it goes to artifacts/results/ablations: a table of all ablations each, ablations.json with what they are of and
-what has changed since, and verdict.csv. Without any export the tables are empty.
+All of it goes to artifacts/results/ablations: a table of all ablations each, own.csv of the runs at the pipeline's own
+settings, ablations.json with what they are of and what has changed since, and verdict.csv. Without any export the
+tables are empty.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from grip_core.config import Params
 from grip_core.evaluation.ablation import Ablation
 from grip_core.evaluation.ablations import ablation_tables, describe, empty_tables
 from grip_core.evaluation.exports import MANIFEST, AblationExport, current_hashes, is_stale, read_ablation
+from grip_core.evaluation.own_settings import own_series, own_table
 from grip_core.files import write_text
 from grip_core.places import EXPORTS, RESULTS
 from pipeline.stage import run
 from pipeline.staleness import changed_settings
 
 ABOUT, VERDICT = "ablations.json", "verdict.csv"
+OWN = "own"
+"""The table of all runs at the pipeline's own settings."""
 CLAIM = "claim"
 """The row of the verdict on the whole."""
 
@@ -73,14 +77,16 @@ def main(params: Params) -> None:
     """Run the stage."""
     tokens = json.loads((RESULTS / "headline.json").read_text())["tokens"]
     share, confidence = params.evaluate.headline_share, params.report.confidence
-    tables, about = [], {}
+    tables, about, own = [], {}, []
     for name, export in read_ablations(EXPORTS / "ablations"):
         ablation = Ablation(name, export, tokens, share, confidence)
         tables.append(ablation_tables(ablation))
         about[name] = describe(ablation, changed(export, params))
+        own.append(own_series(ablation))
     whole = together(tables)
     claim = load_claims().stability
     verdict, parts = judge_stability(claim, whole["runs"], whole["gains"], whole["carry"], confidence)
+    whole[OWN] = own_table([runs for runs in own if runs is not None], confidence)
     folder = RESULTS / "ablations"
     for name, table in whole.items():
         write_text(folder / f"{name}.csv", as_text(table))

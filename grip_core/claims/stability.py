@@ -54,11 +54,11 @@ def judge_stability(
     claim: Stability, runs: pd.DataFrame, gains: pd.DataFrame, carry: pd.DataFrame, confidence: float
 ) -> tuple[str, list[Part]]:
     """The verdict and its parts; the tables are those of grip_core/evaluation/ablations.py, of all ablations."""
-    own_runs, own_gains = distinct(runs[runs["settings"] == OWN]), distinct(gains[gains["settings"] == OWN], ["k"])
+    own_runs, own_gains = of_own_settings(runs), of_own_settings(gains, ["k"])
     parts = [
         _collapse(claim, own_runs, confidence),
-        _decide("gain", _rises(own_runs.assign(k="", end=own_runs["accuracy"]), confidence), claim.gain, len(own_runs)),
-        _decide("budgets", _rises(own_gains, confidence), -claim.margin, len(own_runs)),
+        _decide("gain", rises(own_runs.assign(k="", end=own_runs["accuracy"]), confidence), claim.gain, len(own_runs)),
+        _decide("budgets", rises(own_gains, confidence), -claim.margin, len(own_runs)),
         _decide("carries", carry, -claim.margin, len(carry)),
     ]
     verdicts = [part.verdict for part in parts]
@@ -74,17 +74,14 @@ def distinct(runs: pd.DataFrame, more: list[str] | None = None) -> pd.DataFrame:
     return runs.drop_duplicates(["settings", "seed", *(more or [])])
 
 
-def _collapse(claim: Stability, runs: pd.DataFrame, confidence: float) -> Part:
-    if runs.empty:
-        return _not_run("collapse", -claim.collapse)
-    found = wilson_interval(int(runs["collapsed"].sum()), len(runs), confidence)
-    effect, low, high = -found.effect, -found.high, -found.low
-    said = superiority(low, high, -claim.collapse)
-    return Part("collapse", effect, low, high, -claim.collapse, len(runs), "", said)
+def of_own_settings(table: pd.DataFrame, more: list[str] | None = None) -> pd.DataFrame:
+    """Rows of the runs with nothing but params.yaml's settings, each run once."""
+    return distinct(table[table["settings"] == OWN], more)
 
 
-def _rises(table: pd.DataFrame, confidence: float) -> pd.DataFrame:
-    """k, effect, low, high and corrected_high of `end` minus `start`, a row a budget."""
+def rises(table: pd.DataFrame, confidence: float) -> pd.DataFrame:
+    """k, effect, low, high and corrected_high (of intervals that hold at all budgets at once) of `end` minus `start`, a
+    row a budget."""
     groups = list(table.groupby("k"))
     rows = []
     for k, part in groups:
@@ -93,6 +90,15 @@ def _rises(table: pd.DataFrame, confidence: float) -> pd.DataFrame:
         corrected = mean_interval(rise, 1 - (1 - confidence) / len(groups)).high
         rows.append((k, found.effect, found.low, found.high, corrected))
     return pd.DataFrame(rows, columns=["k", "effect", "low", "high", "corrected_high"])
+
+
+def _collapse(claim: Stability, runs: pd.DataFrame, confidence: float) -> Part:
+    if runs.empty:
+        return _not_run("collapse", -claim.collapse)
+    found = wilson_interval(int(runs["collapsed"].sum()), len(runs), confidence)
+    effect, low, high = -found.effect, -found.high, -found.low
+    said = superiority(low, high, -claim.collapse)
+    return Part("collapse", effect, low, high, -claim.collapse, len(runs), "", said)
 
 
 def _decide(name: PartName, effects: pd.DataFrame, bar: float, n: int) -> Part:

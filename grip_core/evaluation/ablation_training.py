@@ -9,13 +9,14 @@ import itertools
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from grip_core.evaluation.ablation import Ablation, of_arm
-from grip_core.evaluation.arms import Arm, curve, settings
+from grip_core.evaluation.arms import curve, settings
 from grip_core.evaluation.exports import AblationExport
 from grip_core.seeds import numpy_random
 from grip_core.statistics import stability
@@ -32,26 +33,56 @@ POWER = 0.8  # of the difference that counts as detectable
 DRAWS = 1000
 
 
+@dataclass(frozen=True)
+class Series:
+    """Runs of equal settings, in the order of their seeds."""
+
+    accuracy: pd.DataFrame
+    """On validation, a row a seed and a column an evaluation's step."""
+    reward: pd.DataFrame
+    """A row a seed and a column a step."""
+    test_R: np.ndarray
+    """Headline accuracy."""
+    collapsed_R: np.ndarray
+    agreement: np.ndarray
+    """Jaccard index of the sets that two seeds keep, by pair and headline budget, flat."""
+    chance: float
+    """That of random sets, mean over the budgets."""
+
+
 def stability_table(ablation: Ablation) -> list[dict[str, Any]]:
     """A row an arm."""
-    return [_stability(ablation, arm) for arm in ablation.arms.values()]
+    return [
+        {"arm": arm.name, **steadiness(series(ablation, arm.run), ablation.confidence)}
+        for arm in ablation.arms.values()
+    ]
 
 
-def _stability(ablation: Ablation, arm: Arm) -> dict[str, Any]:
-    accuracy = curve(ablation.export, arm.run, "accuracy")
-    curve_RS = accuracy.to_numpy()
+def series(ablation: Ablation, run: str) -> Series:
+    """An arm's runs, by its name in the export."""
+    export = ablation.export
+    accuracy = curve(export, run, "accuracy")
+    pairs = of_arm(export.agreement, run)
+    return Series(
+        accuracy,
+        curve(export, run, "reward").reindex(accuracy.index),
+        ablation.means[run],
+        of_arm(export.runs, run)["collapsed"].to_numpy(),
+        pairs.loc[pairs["k"].isin(ablation.budgets), "jaccard"].to_numpy(float),
+        float(np.mean([chance_level(k, ablation.tokens) for k in ablation.budgets])),
+    )
+
+
+def steadiness(runs: Series, confidence: float) -> dict[str, Any]:
+    """How well and how steadily they train: columns of the table `stability`."""
+    accuracy, test_R, curve_RS = runs.accuracy, runs.test_R, runs.accuracy.to_numpy()
     final_R = accuracy.ffill(axis=1).iloc[:, -1].to_numpy()
-    test_R = ablation.means[arm.run]
-    collapsed_R = of_arm(ablation.export.runs, arm.run)["collapsed"].to_numpy()
-    collapse = wilson_interval(int(collapsed_R.sum()), len(collapsed_R), ablation.confidence)
-    gain = stability.gain_over_start(final_R, curve_RS[:, 0], ablation.confidence)
+    collapse = wilson_interval(int(runs.collapsed_R.sum()), len(runs.collapsed_R), confidence)
+    gain = stability.gain_over_start(final_R, curve_RS[:, 0], confidence)
     spread = float(np.std(test_R, ddof=1)) if len(test_R) > 1 else math.nan
-    agreement = of_arm(ablation.export.agreement, arm.run)
-    agreement = agreement[agreement["k"].isin(ablation.budgets)]
-    chance = float(np.mean([chance_level(k, ablation.tokens) for k in ablation.budgets]))
-    alpha = 1 - ablation.confidence
+    # Seeds of two arms share nothing: their difference varies by both.
+    apart = detectable_difference(2**0.5 * spread, len(test_R), POWER, 1 - confidence) if spread >= 0 else math.nan
     return {
-        "arm": arm.name,
         "seeds": len(test_R),
         "evaluations": curve_RS.shape[1],
         "accuracy": test_R.mean(),
@@ -62,28 +93,26 @@ def _stability(ablation: Ablation, arm: Arm) -> dict[str, Any]:
         "short_term_risk": _mean(stability.short_term_risk(curve_RS)),
         "long_term_risk": _mean(stability.long_term_risk(curve_RS)),
         "dispersion_across_runs": float(stability.dispersion_across_runs(curve_RS, 1)[1:].mean()),
-        "collapsed": int(collapsed_R.sum()),
+        "collapsed": int(runs.collapsed_R.sum()),
         "collapse_rate": collapse.effect,
         "collapse_low": collapse.low,
         "collapse_high": collapse.high,
         "gain": gain.effect,
         "gain_low": gain.low,
         "gain_high": gain.high,
-        "agreement": float(agreement["jaccard"].mean()),
-        "agreement_chance": chance,
-        "reward_gap": _mean(_reward_gap(ablation.export, arm.run, accuracy)),
-        # Seeds of two arms share nothing: their difference varies by both.
-        "detectable": detectable_difference(2**0.5 * spread, len(test_R), POWER, alpha) if spread >= 0 else math.nan,
+        "agreement": _mean(runs.agreement),
+        "agreement_chance": runs.chance,
+        "reward_gap": _mean(_reward_gap(runs)),
+        "detectable": apart,
     }
 
 
-def _reward_gap(export: AblationExport, run: str, accuracy: pd.DataFrame) -> np.ndarray:
+def _reward_gap(runs: Series) -> np.ndarray:
     """Of rewards that are means over the steps since the evaluation before."""
-    reward = curve(export, run, "reward").reindex(accuracy.index)
-    steps = accuracy.columns.to_numpy()
-    between = np.searchsorted(steps, reward.columns.to_numpy())
-    reward_RS = reward.T.groupby(between).mean().T.reindex(columns=range(1, len(steps))).to_numpy()
-    accuracy_RS = accuracy.to_numpy()[:, 1:]
+    steps = runs.accuracy.columns.to_numpy()
+    between = np.searchsorted(steps, runs.reward.columns.to_numpy())
+    reward_RS = runs.reward.T.groupby(between).mean().T.reindex(columns=range(1, len(steps))).to_numpy()
+    accuracy_RS = runs.accuracy.to_numpy()[:, 1:]
     both_RS = np.isfinite(reward_RS) & np.isfinite(accuracy_RS)
     return stability.reward_accuracy_gap(np.where(both_RS, reward_RS, np.nan), np.where(both_RS, accuracy_RS, np.nan))
 
@@ -160,7 +189,7 @@ def _settings_text(manifest: Mapping[str, Any], arm: str) -> str:
     return json.dumps(settings(manifest, arm))
 
 
-def _mean(values_R: np.ndarray) -> float:
-    """Over the runs that have a value; NaN if none has."""
-    known_R = values_R[np.isfinite(values_R)]
-    return float(known_R.mean()) if len(known_R) else math.nan
+def _mean(values: np.ndarray) -> float:
+    """Of those that are numbers; NaN if none is."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else math.nan

@@ -19,6 +19,7 @@ from grip_core.figures.stability_words import (
     budgets_sentences,
     collapse_sentences,
     defaults_sentences,
+    own_sentences,
     prevention_sentences,
     seeds_sentences,
     stale_sentence,
@@ -26,8 +27,8 @@ from grip_core.figures.stability_words import (
 )
 
 TEMPLATE = "stability.html.j2"
-FOREST = "all-forest"
-"""The figure of all ablations; the others are named <ablation>-<figure>."""
+FOREST, OWN_GAINS = "all-forest", "all-gains"
+"""The figures of all ablations; the others are named <ablation>-<figure>."""
 NARROW = ("frontier", "importances", "sensitivity")
 """Figures of the width of a column."""
 RATES = "Arms run at several learning rates count with the one whose accuracy on validation is best: {arms}."
@@ -52,6 +53,7 @@ def render_stability(
     answers = {
         "How often does training collapse?": collapse_sentences(tables, about, confidence),
         "What prevents it?": prevention_sentences(tables),
+        "How steady are the default settings?": own_sentences(tables),
         "How much do seeds matter against settings?": seeds_sentences(tables),
         "Which defaults are safe?": defaults_sentences(tables),
         "How far does one scorer carry over budgets?": budgets_sentences(tables),
@@ -64,6 +66,7 @@ def render_stability(
         stale=stale_sentence(about),
         sections=[_section(name, item, tables, pictures) for name, item in about.items()],
         forest=pictures[FOREST],
+        gains=pictures.get(OWN_GAINS),
         confidence=f"{confidence:.0%}",
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from grip_core.claims.schema import Stability
-from grip_core.claims.stability import NOT_RUN, OWN, Part, PartName, distinct
+from grip_core.claims.stability import NOT_RUN, Part, PartName, distinct, of_own_settings
 from grip_core.evaluation.ablation_accuracy import TEST
 from grip_core.evaluation.words import listed, points
 from grip_core.figures.arms import arm_label
@@ -42,7 +42,7 @@ def collapse_sentences(tables: Tables, about: About, confidence: float) -> list[
     runs = distinct(tables["runs"])
     collapsed = runs[runs["collapsed"]]
     found = [f"{len(collapsed)} of the {len(runs)} runs of all ablations collapsed."]
-    own = runs[runs["settings"] == OWN]
+    own = of_own_settings(tables["runs"])
     if len(own):
         rate = wilson_interval(int(own["collapsed"].sum()), len(own), confidence)
         found.append(
@@ -75,6 +75,29 @@ def prevention_sentences(tables: Tables) -> list[str]:
     if calm:
         found.append(f"Whatever was varied, no run collapsed in the ablation {listed(calm)}.")
     return found
+
+
+def own_sentences(tables: Tables) -> list[str]:
+    """How steadily the runs at the pipeline's own settings train: those of the length that most of them have."""
+    if tables["own"].empty:
+        return ["No ablation exported has a run at them."]
+    own = tables["own"].to_dict("records")[0]
+    of = f"{_count(own['seeds'], 'run')} of {own['steps']} steps, all of other seeds"
+    if own["seeds"] < 2:
+        return [f"Only {of}, is there: nothing is known of how seeds differ."]
+    share = {key: f"{100 * own[key]:.1f}" for key in ("accuracy", "spread", "worst_seed", "risk_across_runs")}
+    gain = points({"effect": own["gain"], "low": own["gain_low"], "high": own["gain_high"]})[1:-1]
+    level = (
+        f"Of {of}, test accuracy at the headline budgets is {share['accuracy']} % on average, with a standard "
+        f"deviation of {share['spread']} points; it is {share['worst_seed']} % in the worst run, and "
+        f"{share['risk_across_runs']} % in the worst twentieth of the runs."
+    )
+    course = (
+        f"The worst falls of a run below its best evaluation so far are {100 * own['long_term_risk']:.1f} points, on "
+        f"average over runs; its worst change from one evaluation to the next is {_signed(own['short_term_risk'])} "
+        "points."
+    )
+    return [level, f"Against the warm-up they gain {gain}, on validation.", course]
 
 
 def seeds_sentences(tables: Tables) -> list[str]:
@@ -177,9 +200,8 @@ def _decisive(part: Part) -> str:
         )
     at = f" at k = {part.k}" if part.k else ""
     effect = points({"effect": part.effect, "low": part.low, "high": part.high})[1:-1]
-    bar_words = f"{100 * part.bar:+.1f}".replace("-", "\N{MINUS SIGN}")
     of = _count(part.n, "scorer" if part.name == "carries" else "run")
-    return f"what decides it is {effect}{at}, of {of}, and has to exceed {bar_words} points"
+    return f"what decides it is {effect}{at}, of {of}, and has to exceed {_signed(part.bar)} points"
 
 
 def stale_sentence(about: About) -> str | None:
@@ -188,6 +210,10 @@ def stale_sentence(about: About) -> str | None:
     if not stale:
         return None
     return f"Exports of {listed(stale)} are stale: code, data or settings have changed since. Their figures are marked."
+
+
+def _signed(share: float) -> str:
+    return f"{100 * share:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _count(n: int, noun: str) -> str:

@@ -41,22 +41,28 @@ class Made:
 
 
 def made_export(
-    folder: Path, arms: Mapping[str, Made], seeds: int = 4, start: float = 0.4, own: Mapping[str, Any] | None = None
+    folder: Path,
+    arms: Mapping[str, Made],
+    seeds: int = 4,
+    start: float = 0.4,
+    own: Mapping[str, Any] | None = None,
+    first: int = 0,
 ) -> Path:
-    """An export of these arms, the baseline being the first."""
+    """An export of these arms, the baseline being the first, and of so many seeds from `first` on."""
     generator = numpy_random(0, folder.name)
     rows, curves, runs, agreement = [], [], [], []
     for arm, made in arms.items():
-        for seed in range(seeds):
+        for index in range(seeds):
+            seed = first + index
             accuracy = made.test if isinstance(made.test, Mapping) else dict.fromkeys(BUDGETS, made.test)
-            shift = 0.01 * (seed - (seeds - 1) / 2)
+            shift = 0.01 * (index - (seeds - 1) / 2)
             rows += _answers(generator, arm, seed, {k: share + shift for k, share in accuracy.items()})
-            collapsed = seed < made.collapsed
+            collapsed = index < made.collapsed
             end = STEPS // 2 if collapsed else STEPS
             curves += _curves(arm, seed, start, made.validation + shift, end)
             at, cause = (float(end), "kl") if collapsed else (np.nan, "")
             runs.append((arm, seed, end, collapsed, at, cause, made.validation + shift))
-        pairs = [(one, other) for one in range(seeds) for other in range(one)]
+        pairs = [(first + one, first + other) for one in range(seeds) for other in range(one)]
         agreement += [(arm, k, other, one, 0.5) for k in BUDGETS for one, other in pairs]
     params = json.loads(json.dumps(load(Path(__file__).parents[2] / "params.yaml").model_dump()))
     factors: dict[str, list[str]] = {}

@@ -22,6 +22,7 @@ from grip_core.figures.entropy import entropy
 from grip_core.figures.forest import LOOKS, forest
 from grip_core.figures.importances import importances
 from grip_core.figures.kl_reward import kl_reward_frontier
+from grip_core.figures.own_gains import own_gains
 from grip_core.figures.palette import use_theme
 from grip_core.figures.schedule_matrix import schedule_matrix
 from grip_core.figures.sensitivity import sensitivity
@@ -80,6 +81,8 @@ EFFECTS = table(
     ("kl_weight", "beta=0", -0.04, -np.inf, -0.02, 10, "worse"),
 )
 POINTS = table("setting performance sensitivity", *((arm, 0.5 + i / 50, 0.1 - i / 50) for i, arm in enumerate(ARMS)))
+GAINS = table("k gain", *((k, 0.01 * seed - 0.02 * k) for k in (1, 4, 36) for seed in range(5)))
+RISES = table("k effect low high", (1, 0.0, -0.03, 0.03), (4, -0.06, -0.1, -0.02), (36, -0.7, -0.8, -0.6))
 FIGURES: dict[str, Callable[..., Figure]] = {
     "heat map": lambda **how: effects_heat_map(FACTORS, ("group size", "KL"), ("mean", "std over seeds"), NOTE, **how),
     "curves": lambda **how: arm_curves(SEEDS, MEANS, LOOK, "accuracy", NOTE, **how),
@@ -89,6 +92,7 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "entropy": lambda **how: entropy(TWO.rename(columns={"iqm": "mean"}), LOOK, NOTE, **how),
     "importances": lambda **how: importances(PHASES, NOTE, **how),
     "forest": lambda **how: forest(EFFECTS, NOTE, **how),
+    "gains": lambda **how: own_gains(GAINS, RISES, NOTE, **how),
     "sensitivity": lambda **how: sensitivity(POINTS, LOOK, NOTE, **how),
 }
 
@@ -334,3 +338,14 @@ def test_settings_are_points_parted_by_the_baseline():
     assert set(vertical.get_xdata()) == {0.1}
     assert set(horizontal.get_ydata()) == {0.5}
     assert legend_words(figure) == NAMES
+
+
+def test_gains_are_a_dot_a_run_and_an_interval_a_budget():
+    (axis,) = FIGURES["gains"]().axes
+    runs, means = axis.lines[:2]
+    assert np.round(runs.get_xdata()).tolist() == [0] * 5 + [1] * 5 + [2] * 5
+    assert runs.get_ydata() == pytest.approx(100 * GAINS["gain"])
+    assert means.get_ydata() == pytest.approx(100 * RISES["effect"])
+    ends = [segment[:, 1].tolist() for segment in axis.collections[0].get_segments()]
+    assert ends == [pytest.approx([100 * low, 100 * high]) for low, high in zip(RISES["low"], RISES["high"])]
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["1", "4", "36"]
