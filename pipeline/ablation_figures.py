@@ -17,6 +17,7 @@ from grip_core.evaluation.ablation_training import thin_curve
 from grip_core.evaluation.ablations import COLUMNS
 from grip_core.evaluation.exports import AblationExport
 from grip_core.figures.arm_curves import arm_curves
+from grip_core.figures.arm_profiles import arm_profiles
 from grip_core.figures.arms import arm_label, arm_styles
 from grip_core.figures.effects_heat_map import effects_heat_map
 from grip_core.figures.entropy import entropy
@@ -66,7 +67,7 @@ def write_stability(report: Path, results: Path, exports: Path, claim: Stability
     write_text(report / "stability.html", page)
 
 
-MANY = ("curves", "survival", "frontier", "entropy")
+MANY = ("curves", "survival", "frontier", "entropy", "profiles")
 """Kinds whose lines are so many that pixels are smaller than vectors."""
 
 
@@ -110,7 +111,8 @@ def ablation_figures(
     baseline = next(iter(arms))
     look = arm_styles({arm: found["levels"] for arm, found in arms.items()}, baseline)
     runs = f"{item['seeds']} seeds an arm"
-    band = f"{runs}; bands: {confidence:.0%} bootstrap over seeds at each step, which describe and decide nothing."
+    drawn = f"bands: {confidence:.0%} bootstrap over seeds at each point, which describe and decide nothing."
+    band = f"{runs}; {drawn}"
     curves = tables["curves"]
     of_metric = curves[curves["metric"] == "accuracy"]
     yield (
@@ -142,6 +144,13 @@ def ablation_figures(
         "entropy",
         partial(entropy, lost, look, band, stale=stale),
         "The policies' entropy, and groups that teach nothing.",
+    )
+    budgets = ", ".join(map(str, item["budgets"]))
+    note = f"{runs}; a score: a seed's, on a benchmark's test questions, at a budget (k = {budgets}); {drawn}"
+    yield (
+        "profiles",
+        partial(arm_profiles, tables["profiles"], look, note, stale=stale),
+        "Performance profiles: share of scores above an accuracy.",
     )
     yield from _cells(tables, item, look)
     yield from _shares(tables, item, confidence)

@@ -20,6 +20,7 @@ from grip_core.evaluation.ablation import Ablation, of_arm
 from grip_core.evaluation.arms import Answers, Arm, curve, trained_budgets
 from grip_core.seeds import numpy_random
 from grip_core.statistics import importance
+from grip_core.statistics.aggregates import profile_band
 from grip_core.statistics.intervals import Interval, mean_interval
 from grip_core.statistics.multiple import holm, holm_levels
 from grip_core.statistics.ranks import rank_stability
@@ -27,6 +28,7 @@ from grip_core.statistics.sensitivity import effective_dimension, normalize, sen
 from grip_core.statistics.verdict import verdict
 
 DRAWS = 1000
+THRESHOLDS = 50
 PHASES = ("early", "middle", "late")
 """Thirds of training; validation accuracy is what they are judged by."""
 TEST = "test"
@@ -140,7 +142,7 @@ def sensitivities(ablation: Ablation) -> list[dict[str, Any]]:
     """A row a level of the first factor, or one row; none if no environment tells the settings apart."""
     manifest = ablation.export.manifest
     arms = list(ablation.answers)
-    score_HE = np.array([_by_environment(ablation.answers[arm], ablation.budgets) for arm in arms])
+    score_HE = np.array([_by_environment(ablation.answers[arm], ablation.budgets).mean(0) for arm in arms])
     low_E, high_E = np.quantile(score_HE, [0.05, 0.95], axis=0)
     if not (high_E > low_E).any():
         return []
@@ -174,10 +176,26 @@ def _labels(arm: Mapping[str, Any]) -> list[str]:
 
 
 def _by_environment(answers: Answers, budgets: Sequence[int]) -> np.ndarray:
-    """Mean accuracy over seeds of each benchmark at each budget, (E,)."""
+    """Accuracy of each seed on each benchmark at each budget, (R, E)."""
     names = np.unique(answers.benchmark_E)
-    parts = [answers.correct_REK[:, answers.benchmark_E == name].mean((0, 1)) for name in names]
-    return np.concatenate([part_K[np.isin(answers.k_K, budgets)] for part_K in parts])
+    parts = [answers.correct_REK[:, answers.benchmark_E == name].mean(1) for name in names]
+    return np.concatenate([part_RK[:, np.isin(answers.k_K, budgets)] for part_RK in parts], axis=1)
+
+
+def profiles(ablation: Ablation) -> list[dict[str, Any]]:
+    """A row an arm and a threshold between the worst and the best score of a seed in an environment."""
+    arms = list(ablation.arms.values())
+    scores = [_by_environment(ablation.answers[arm.run], ablation.budgets) for arm in arms]
+    threshold_X = np.linspace(min(score_RE.min() for score_RE in scores), max(map(np.max, scores)), THRESHOLDS)
+    table = []
+    for arm, score_RE in zip(arms, scores, strict=True):
+        generator = numpy_random(0, f"profiles of {ablation.name}, {arm.name}")
+        band = profile_band(score_RE, threshold_X, DRAWS, generator, ablation.confidence)
+        table += [
+            {"arm": arm.name, "threshold": threshold, "share": share, "low": low, "high": high}
+            for threshold, share, low, high in zip(threshold_X, *band, strict=True)
+        ]
+    return table
 
 
 def importances(ablation: Ablation) -> list[dict[str, Any]]:

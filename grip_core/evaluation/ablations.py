@@ -20,6 +20,7 @@ COLUMNS = {
     "survival": "arm step at_risk surviving low high",
     "curves": "arm step metric iqm low high seeds",
     "matrix": "arm k accuracy low high difference difference_low difference_high unseen",
+    "profiles": "arm threshold share low high",
     "carry": "arm k effect low high corrected_high",
     "heat": "row_factor row_level column_factor column_level mean spread seeds",
     "sensitivity": "factor setting performance sensitivity settings dimension",
@@ -41,6 +42,8 @@ def ablation_tables(ablation: Ablation) -> dict[str, pd.DataFrame]:
     survival     share of runs that have not collapsed
     curves       interquartile mean over seeds, and its bootstrap band
     matrix       every arm at every budget of the test; `unseen` is what its training did not draw
+    profiles     share of seeds and environments (a benchmark at a headline budget) whose test accuracy is above a
+                 threshold, and its bootstrap band
     carry        the baseline minus each arm that trains at one budget alone, at that budget
     heat         the cells of two factors
     sensitivity  what tuning for each task gains: of every level of the first factor if each has as many settings (of
@@ -56,6 +59,7 @@ def ablation_tables(ablation: Ablation) -> dict[str, pd.DataFrame]:
         "survival": training.survival,
         "curves": training.curves,
         "matrix": accuracy.matrix,
+        "profiles": accuracy.profiles,
         "carry": accuracy.carry,
         "heat": accuracy.heat,
         "sensitivity": accuracy.sensitivities,

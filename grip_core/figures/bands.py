@@ -23,9 +23,16 @@ Steps = Literal["post"] | None
 
 
 def arm_panels(
-    table: pd.DataFrame, y: str, look: Mapping[str, Style], width: float, height: float, steps: Steps = None
+    table: pd.DataFrame,
+    y: str,
+    look: Mapping[str, Style],
+    width: float,
+    height: float,
+    steps: Steps = None,
+    x: str = "step",
+    label: str = "optimizer step",
 ) -> tuple[Figure, dict[str, Axes]]:
-    """The figure, and by arm, in the order of `look`, its panel with its band; `table` has arm, step, `y`, low, high.
+    """The figure, and by arm, in the order of `look`, its panel with its band; `table` has arm, `x`, `y`, low, high.
 
     The baseline's line, the first of `look`, is repeated, thin, in the panels of the others.
     """
@@ -34,13 +41,13 @@ def arm_panels(
     figure, axes, lowest = panels(len(arms), width, LEAST, height)
     for axis, arm in zip(axes, arms, strict=True):
         if arm != baseline:
-            draw_line(axis, table[table["arm"] == baseline], "step", y, baseline, reference(look))
+            draw_line(axis, table[table["arm"] == baseline], x, y, baseline, reference(look))
             axis.lines[-1].set_drawstyle(_drawstyle(steps))
-        draw_band(axis, table[table["arm"] == arm], y, arm, look[arm], steps)
+        draw_band(axis, table[table["arm"] == arm], y, arm, look[arm], steps, x)
         axis.set(xlabel="", ylabel="")
         axis.set_title(wrapped(arm_label(arm), axis.get_position().width * width, TEXT))
     for axis in lowest:
-        axis.set_xlabel("optimizer step")
+        axis.set_xlabel(label)
     return figure, dict(zip(arms, axes, strict=True))
 
 
@@ -50,12 +57,14 @@ def reference(look: Mapping[str, Style]) -> Style:
     return replace(baseline, marker="", width=1.0)
 
 
-def draw_band(axis: Axes, curve: pd.DataFrame, y: str, name: str, style: Style, steps: Steps = None) -> None:
-    """`curve` has step, `y`, low and high."""
-    curve = curve.sort_values("step")
+def draw_band(
+    axis: Axes, curve: pd.DataFrame, y: str, name: str, style: Style, steps: Steps = None, x: str = "step"
+) -> None:
+    """`curve` has `x`, `y`, low and high."""
+    curve = curve.sort_values(x)
     look: dict[str, Any] = {"color": style.color, "alpha": OPACITY, "lw": 0, "label": name}
-    axis.fill_between(curve["step"], curve["low"], curve["high"], step=steps, **look)
-    draw_line(axis, curve, "step", y, name, style)
+    axis.fill_between(curve[x], curve["low"], curve["high"], step=steps, **look)
+    draw_line(axis, curve, x, y, name, style)
     line = axis.lines[-1]
     line.set_markevery(-(-len(curve) // MARKERS))
     line.set_drawstyle(_drawstyle(steps))

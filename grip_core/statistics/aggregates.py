@@ -60,19 +60,33 @@ def stratified_bootstrap(
     return Interval(float(statistic(scores_RT)), float(low), float(high), runs)
 
 
-def iqm_band(
-    curve_RS: np.ndarray, draws: int, generator: np.random.RandomState, confidence: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+Band = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""A curve, and its lower and upper bound."""
+
+
+def iqm_band(curve_RS: np.ndarray, draws: int, generator: np.random.RandomState, confidence: float) -> Band:
     """The interquartile mean over runs at each of S steps, and its pointwise percentile bounds, (S,) each.
 
     Whole runs are drawn anew, with replacement. Descriptive only, as `stratified_bootstrap`. One run has bounds of NaN.
     """
+    return _band(curve_RS, 0.25, draws, generator, confidence)
+
+
+def profile_band(
+    scores_RT: np.ndarray, threshold_X: np.ndarray, draws: int, generator: np.random.RandomState, confidence: float
+) -> Band:
+    """`performance_profile` and its bounds, (X,) each, as `iqm_band`'s."""
+    return _band((scores_RT[..., None] > threshold_X).mean(1), 0.0, draws, generator, confidence)
+
+
+def _band(curve_RS: np.ndarray, cut: float, draws: int, generator: np.random.RandomState, confidence: float) -> Band:
+    """Of the mean over runs without that share of them at each end."""
     runs = len(curve_RS)
-    mean_S = stats.trim_mean(curve_RS, 0.25, axis=0)
+    mean_S = stats.trim_mean(curve_RS, cut, axis=0)
     if runs < 2:
         return mean_S, np.full_like(mean_S, np.nan), np.full_like(mean_S, np.nan)
     drawn_DRS = curve_RS[generator.randint(runs, size=(draws, runs))]
     low_S, high_S = np.quantile(
-        stats.trim_mean(drawn_DRS, 0.25, axis=1), [0.5 - confidence / 2, 0.5 + confidence / 2], axis=0
+        stats.trim_mean(drawn_DRS, cut, axis=1), [0.5 - confidence / 2, 0.5 + confidence / 2], axis=0
     )
     return mean_S, low_S, high_S

@@ -145,6 +145,17 @@ def test_the_matrix_and_what_one_scorer_carries(made):
     assert made["grid"][1]["carry"].empty
 
 
+def test_profiles_fall_from_all_scores_to_none(made):
+    ablation, tables = made["grid"]
+    own = tables["profiles"].query("arm == 'size=32'").set_index("threshold")
+    assert (own["share"].iloc[-1], own["share"].is_monotonic_decreasing) == (0.0, True)
+    means = ablation.export.answers.query("method == 'size=32' and k in @HEADLINE")
+    scores = means.groupby(["seed", "benchmark", "k"], observed=True)["correct"].mean()
+    for threshold, share in own["share"].items():
+        assert share == pytest.approx((scores > threshold).mean())
+    assert ((own["low"] <= own["share"]) & (own["share"] <= own["high"])).all()
+
+
 def test_cells_of_two_factors(made):
     table = made["grid"][1]["heat"].set_index(["row_level", "column_level"])
     assert table["mean"].to_dict() == pytest.approx(

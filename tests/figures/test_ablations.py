@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from grip_core.figures.arm_curves import arm_curves
+from grip_core.figures.arm_profiles import arm_profiles
 from grip_core.figures.arms import BASELINE, arm_label, arm_styles, ordered
 from grip_core.figures.cells import LIGHTNESS
 from grip_core.figures.column_width import COLUMN, PAGE, STALE, column_theme
@@ -58,6 +59,7 @@ MEANS = table(
     ),
 )
 SURVIVING = MEANS.assign(surviving=1 - MEANS["iqm"], low=0.9 - MEANS["iqm"], high=1.0)
+PROFILES = SURVIVING.rename(columns={"step": "threshold", "surviving": "share"})
 TWO = pd.concat([MEANS.assign(metric="entropy"), MEANS.assign(metric="dead_share", iqm=0.5, low=0.25)])
 FACTORS = table(
     "row_level column_level mean spread seeds",
@@ -86,6 +88,7 @@ RISES = table("k effect low high", (1, 0.0, -0.03, 0.03), (4, -0.06, -0.1, -0.02
 FIGURES: dict[str, Callable[..., Figure]] = {
     "heat map": lambda **how: effects_heat_map(FACTORS, ("group size", "KL"), ("mean", "std over seeds"), NOTE, **how),
     "curves": lambda **how: arm_curves(SEEDS, MEANS, LOOK, "accuracy", NOTE, **how),
+    "profiles": lambda **how: arm_profiles(PROFILES, LOOK, NOTE, **how),
     "schedules": lambda **how: schedule_matrix(MATRIX, LOOK, NOTE, **how),
     "survival": lambda **how: survival(SURVIVING, LOOK, NOTE, **how),
     "frontier": lambda **how: kl_reward_frontier(PATHS, LOOK, NOTE, **how),
@@ -349,3 +352,12 @@ def test_gains_are_a_dot_a_run_and_an_interval_a_budget():
     ends = [segment[:, 1].tolist() for segment in axis.collections[0].get_segments()]
     assert ends == [pytest.approx([100 * low, 100 * high]) for low, high in zip(RISES["low"], RISES["high"])]
     assert [tick.get_text() for tick in axis.get_xticklabels()] == ["1", "4", "36"]
+
+
+def test_profiles_have_a_panel_an_arm_over_thresholds():
+    figure = FIGURES["profiles"]()
+    assert [axis.get_title(loc="left") for axis in figure.axes] == NAMES
+    (line,) = named(figure.axes[1], "group_size=4")
+    assert line.get_xdata().tolist() == STEPS
+    assert line.get_ydata() == pytest.approx(PROFILES.loc[PROFILES["arm"] == "group_size=4", "share"])
+    assert "baseline" in {line.get_label() for line in figure.axes[1].lines}

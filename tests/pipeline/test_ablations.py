@@ -134,7 +134,7 @@ def test_figures_are_saved_and_shown(run_here):
     made_export(run_here / "artifacts/exports/ablations/schedules", SCHEDULES)
     stage.main(settings())
     text = page(run_here)
-    kinds = {"curves", "survival", "frontier", "entropy", "matrix", "importances"}
+    kinds = {"curves", "survival", "frontier", "entropy", "profiles", "matrix", "importances"}
     files = {path.name for path in (run_here / "report/figures/ablations").iterdir()}
     names = ["all-forest", "all-gains", *(f"schedules-{kind}" for kind in kinds)]
     assert files == {f"{name}.{end}" for name in names for end in ("png", "svg", "pdf")}
@@ -153,7 +153,17 @@ def test_stale_exports_are_named_and_their_figures_marked(exports, monkeypatch):
     tables, about = ablation_tables(ablation), {"schedules": describe(ablation, ["vlm"])}
     drawn = list(drawings(tables, about, exports, CONFIDENCE))
     kinds = [name.removeprefix("schedules-") for name, *_ in drawn]
-    assert kinds == ["all-forest", "all-gains", "curves", "survival", "frontier", "entropy", "matrix", "importances"]
+    assert kinds == [
+        "all-forest",
+        "all-gains",
+        "curves",
+        "survival",
+        "frontier",
+        "entropy",
+        "profiles",
+        "matrix",
+        "importances",
+    ]
     for name, draw, _ in drawn:
         assert [text for text in draw().texts if text.get_gid() == STALE], name
     verdict, parts = judge_stability(CLAIM, tables["runs"], tables["gains"], tables["carry"], CONFIDENCE)

@@ -11,6 +11,7 @@ from grip_core.statistics.aggregates import (
     optimality_gap,
     performance_profile,
     probability_of_improvement,
+    profile_band,
     stratified_bootstrap,
 )
 
@@ -102,3 +103,12 @@ def test_a_band_is_the_interquartile_mean_of_each_step_within_quantiles_of_drawn
         drawn = [np.sort(run_R[index_R])[1:4].mean() for index_R in index_DR]
         assert (low_S[step], high_S[step]) == pytest.approx(tuple(np.quantile(drawn, [0.05, 0.95])))
     assert np.isnan(iqm_band(curve_RS[:1], 400, numpy_random(0, "band"), 0.9)[1]).all()
+
+
+def test_a_profile_s_band_is_that_of_drawn_runs():
+    scores_RT, threshold_X = numpy_random(0, "scores").rand(4, 6), np.array([0.2, 0.5, 0.9])
+    share_X, low_X, high_X = profile_band(scores_RT, threshold_X, 300, numpy_random(0, "band"), 0.8)
+    assert share_X == pytest.approx(performance_profile(scores_RT, threshold_X))
+    index_DR = numpy_random(0, "band").randint(4, size=(300, 4))
+    drawn_DX = [performance_profile(scores_RT[index_R], threshold_X) for index_R in index_DR]
+    assert np.stack([low_X, high_X]) == pytest.approx(np.quantile(drawn_DX, [0.1, 0.9], axis=0))
