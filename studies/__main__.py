@@ -35,6 +35,7 @@ from studies.show import render_status
 from studies.status import gather
 from studies.storage import is_journal, load_study, recover_journal
 from studies.team import Seat
+from studies.verify import verify as verify_export
 from studies.worker import Worker, take_seat
 
 app = typer.Typer(
@@ -179,6 +180,16 @@ def export(
         raise UserError(f"--format must be parquet or csv, but got {form}")
     folder = folder_of(root, name)
     print(export_study(folder, form, target) if answers is None else export_answers(folder, answers))
+
+
+@command
+def verify(
+    export: Annotated[Path, typer.Argument(help="a folder that `export --answers` wrote")],
+    root: Root = ROOT,
+) -> None:
+    """Train a part of a stale export's arms again; if no number has changed, it is stale no longer."""
+    steps = verify_export(export, root)
+    print(f"{export}: {len(steps)} arms are what they were; its hashes are today's")
 
 
 @command

@@ -1,10 +1,13 @@
-"""An ablation from its launch to its export."""
+"""An ablation from its launch to its export, and whether the export still holds."""
 
 from __future__ import annotations
 
 import gc
+import hashlib
 import itertools
+import json
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +18,7 @@ import pytest
 
 from grip_core.config import load
 from grip_core.errors import UserError
-from grip_core.evaluation.exports import CURVES, RUNS, AblationExport, read_ablation, write_export
+from grip_core.evaluation.exports import ANSWERS, CURVES, MANIFEST, RUNS, AblationExport, read_ablation, write_export
 from grip_core.runs import RunFolder
 from studies import launch as launching
 from studies.ablation import plan
@@ -27,6 +30,7 @@ from studies.folder import StudyFolder, read_lines
 from studies.launch import launch
 from studies.profile import Profile
 from studies.settings import changed_params
+from studies.verify import VERIFIED, Export, difference, first_difference, verify
 from studies.worker import work
 from tests.studies.ablations import written
 from tests.studies.conftest import ROOT, toy
@@ -185,3 +189,78 @@ def test_an_export_that_is_damaged_or_no_ablation_is_refused(finished, tmp_path)
     write_export(tmp_path, pd.DataFrame([row]), {"hashes": {}})
     with pytest.raises(UserError, match="no ablation"):
         read_ablation(tmp_path)
+
+
+# What of an export still holds ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stale(finished, tmp_path, monkeypatch) -> Path:
+    """A copy of the export, made by code that is gone."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("studies.verify.input_hashes", lambda *_: {"vlm": "tiny"})
+    copy = shutil.copytree(finished[1], tmp_path / "export")
+    manifest = json.loads((copy / MANIFEST).read_text())
+    hashes = {**manifest["hashes"], "grip_core/rl/grpo.py": "old", "grip_core/gone.py": "old"}
+    (copy / MANIFEST).write_text(json.dumps(manifest | {"hashes": hashes}))
+    return copy
+
+
+@pytest.mark.slow
+def test_an_export_of_the_same_numbers_is_stale_no_longer(finished, stale, tmp_path):
+    whole = read_ablation(finished[1]).manifest
+    assert verify(stale, tmp_path / "studies") == dict.fromkeys(ARMS, 4)
+    found = read_ablation(stale)
+    assert found.manifest["hashes"] == whole["hashes"]
+    (said,) = found.manifest[VERIFIED]
+    assert (said["seed"], said["steps"]) == (1, dict.fromkeys(ARMS, 4))
+    assert said.keys() > {"git_commit", "code"}
+    assert {key: value for key, value in found.manifest.items() if key not in ("hashes", VERIFIED)} == {
+        key: value for key, value in whole.items() if key != "hashes"
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("file", "column"), [(CURVES, "value"), (ANSWERS, "correct")])
+def test_one_other_number_is_named_and_nothing_is_written(stale, tmp_path, file, column):
+    table, manifest = pd.read_parquet(stale / file), json.loads((stale / MANIFEST).read_text())
+    name = {CURVES: "arm", ANSWERS: "method"}[file]
+    own = table.index[(table[name] == ARMS[2]) & (table["seed"] == 1)][-1]
+    table.loc[own, column] = not table.loc[own, column] if column == "correct" else table.loc[own, column] * 1.0001
+    table.to_parquet(stale / file, index=False)
+    digest = hashlib.sha256((stale / file).read_bytes()).hexdigest()
+    changes = {"sha256": digest} if file == ANSWERS else {"tables": manifest["tables"] | {file: digest}}
+    (stale / MANIFEST).write_text(before := json.dumps(manifest | changes))
+    with pytest.raises(UserError, match=rf"^{ARMS[2]}, seed 1: at .*, {column} was .* and is .* stays stale"):
+        verify(stale, tmp_path / "studies")
+    assert (stale / MANIFEST).read_text() == before
+
+
+@pytest.mark.slow
+def test_an_export_of_another_model_cannot_be_verified(stale, tmp_path, monkeypatch):
+    monkeypatch.setattr("studies.verify.input_hashes", lambda *_: {"vlm": "another"})
+    with pytest.raises(UserError, match=r"is of other data \(vlm\); run toy again, and export it"):
+        verify(stale, tmp_path / "studies")
+    assert not (tmp_path / "studies").exists()
+
+
+def test_two_tables_differ_where_a_number_or_a_row_does():
+    was = pd.DataFrame({"step": [1, 2, 10], "metric": ["kl"] * 3, "value": [0.5, np.nan, 1.0]})
+    keys = ["step", "metric"]
+    assert first_difference(was, was.astype({"metric": "category"}), keys, "value") is None
+    other = was.assign(value=[0.5, np.nan, 2.0])
+    assert first_difference(was, other, keys, "value") == "at step=10, metric=kl, value was 1.0 and is 2.0"
+    assert first_difference(was, was[1:], keys, "value") == "at step=1, metric=kl, value was 0.5 and is nan"
+    assert first_difference(was[:2], was, keys, "value") == "at step=10, metric=kl, value was nan and is 1.0"
+
+
+def test_a_run_that_is_shorter_than_the_exports_is_compared_as_far_as_it_goes(tmp_path):
+    run = RunFolder(tmp_path, {})
+    for step, kl in enumerate([0.1, 0.2]):
+        run.append_metrics({"step": step, "kl": kl})
+    export = Export(
+        pd.DataFrame(), curves({("a", 0): [{"step": step, "kl": kl} for step, kl in enumerate([0.1, 0.2, 0.3])]}), {}
+    )
+    assert difference(export, "a", 0, tmp_path) is None
+    run.append_metrics({"step": 2, "kl": 0.4})
+    assert difference(export, "a", 0, tmp_path).startswith("at step=2, metric=kl, value was 0.3")
