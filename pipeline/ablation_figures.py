@@ -13,8 +13,9 @@ import pandas as pd
 from grip_core.claims.schema import Stability
 from grip_core.claims.stability import of_own_settings, rises
 from grip_core.evaluation.ablation_accuracy import ALL
-from grip_core.evaluation.ablation_training import thin_curve
+from grip_core.evaluation.ablation_training import scored_per_step, thin_curve
 from grip_core.evaluation.ablations import COLUMNS
+from grip_core.evaluation.arms import curve
 from grip_core.evaluation.exports import AblationExport
 from grip_core.figures.arm_curves import arm_curves
 from grip_core.figures.arm_profiles import arm_profiles
@@ -67,7 +68,7 @@ def write_stability(report: Path, results: Path, exports: Path, claim: Stability
     write_text(report / "stability.html", page)
 
 
-MANY = ("curves", "survival", "frontier", "entropy", "profiles")
+MANY = ("curves", "steps", "survival", "frontier", "entropy", "profiles")
 """Kinds whose lines are so many that pixels are smaller than vectors."""
 
 
@@ -110,39 +111,41 @@ def ablation_figures(
     arms, stale = item["arms"], bool(item["stale"])
     baseline = next(iter(arms))
     look = arm_styles({arm: found["levels"] for arm, found in arms.items()}, baseline)
-    runs = f"{item['seeds']} seeds an arm"
+    runs = f"{item['seeds']} seeds an arm, {item['selections']:,} scored selections a run"
     drawn = f"bands: {confidence:.0%} bootstrap over seeds at each point, which describe and decide nothing."
     band = f"{runs}; {drawn}"
     curves = tables["curves"]
-    of_metric = curves[curves["metric"] == "accuracy"]
+    accuracy = seed_curves(export, arms, "accuracy"), curves[curves["metric"] == "accuracy"], look
+    quantity = "validation accuracy"
     yield (
         "curves",
-        partial(
-            arm_curves, seed_curves(export, arms, "accuracy"), of_metric, look, "validation accuracy", band, stale=stale
-        ),
+        partial(arm_curves, *accuracy, quantity, band, x="selections", stale=stale),
         "Validation accuracy of every arm during training, at the headline budgets.",
     )
-    note = f"{runs}; bands: {confidence:.0%} by Wilson's formula."
-    yield (
-        "survival",
-        partial(survival, tables["survival"], look, note, stale=stale),
-        "Share of runs that have not collapsed.",
-    )
-    paths = seed_curves(export, arms, "kl").merge(
-        seed_curves(export, arms, "reward"), on=["arm", "seed", "step"], suffixes=("_kl", "_reward")
-    )
-    paths = paths.rename(columns={"value_kl": "kl", "value_reward": "reward"})
-    note = f"{runs}; means over a few steps. Rewards compare between arms only where the reward is the same."
+    if curves.groupby("arm")["step"].max().nunique() > 1:
+        yield (
+            "steps",
+            partial(arm_curves, *accuracy, quantity, band, stale=stale),
+            "The same at equal optimizer steps, of which arms have more the fewer selections a step scores.",
+        )
+    if tables["runs"]["collapsed"].any():
+        note = f"{runs}; bands: {confidence:.0%} by Wilson's formula."
+        yield (
+            "survival",
+            partial(survival, tables["survival"], look, note, x="selections", stale=stale),
+            "Share of runs that have not collapsed.",
+        )
+    note = f"{runs}; lines: means over seeds, from the warm-up on; markers: where runs end."
     yield (
         "frontier",
-        partial(kl_reward_frontier, paths, look, note, stale=stale),
-        "Reward against KL to the warm-up, by run.",
+        partial(kl_reward_frontier, kl_paths(export, arms), look, note, stale=stale),
+        "Log-probability of the answer to validation questions against KL to the warm-up.",
     )
     lost = curves[curves["metric"].isin(["entropy", "dead_share"])].rename(columns={"iqm": "mean"})
     lost = lost.sort_values(["metric", "arm", "step"], ascending=[False, True, True], kind="stable")
     yield (
         "entropy",
-        partial(entropy, lost, look, band, stale=stale),
+        partial(entropy, lost, look, band, x="selections", stale=stale),
         "The policies' entropy, and groups that teach nothing.",
     )
     budgets = ", ".join(map(str, item["budgets"]))
@@ -159,10 +162,10 @@ def ablation_figures(
 def _cells(tables: Tables, item: Mapping[str, Any], look: Mapping[str, Style]) -> Iterator[Drawing]:
     """Figures of grids of numbers."""
     heat, stale = tables["heat"], bool(item["stale"])
-    asked = f"n = {item['questions']} test questions"
+    asked = f"n = {item['questions']} test questions, {item['selections']:,} scored selections a run"
     if len(heat):
         factors = arm_label(_last(heat["row_factor"].iloc[0])), arm_label(_last(heat["column_factor"].iloc[0]))
-        note = f"{asked}; k = {', '.join(map(str, item['budgets']))}."
+        note = f"{asked}, {item['seeds']} seeds a cell; k = {', '.join(map(str, item['budgets']))}."
         yield (
             "heat",
             partial(effects_heat_map, heat, factors, ("test accuracy", "std over seeds"), note, stale=stale),
@@ -198,7 +201,10 @@ def _shares(tables: Tables, item: Mapping[str, Any], confidence: float) -> Itera
         default = next(iter(item["arms"].values()))["levels"][factor]
         look = arm_styles({level: {factor: level} for level in plane["setting"]}, default)
         settings = plane["settings"].iloc[0]
-        note = f"{settings} settings each; tasks: benchmarks at budgets, each with its own scale (Adkins et al. 2024)."
+        note = (
+            f"Levels of {arm_label(_last(factor))}, {settings} settings each; tasks: benchmarks at budgets, each with "
+            "its own scale (Adkins et al. 2024)."
+        )
         yield (
             "sensitivity",
             partial(sensitivity, plane, look, note, stale=stale),
@@ -207,12 +213,27 @@ def _shares(tables: Tables, item: Mapping[str, Any], confidence: float) -> Itera
 
 
 def seed_curves(export: AblationExport, arms: Mapping[str, Any], metric: str) -> pd.DataFrame:
-    """arm, seed, step and value of every run that counts."""
+    """arm, seed, step, selections and value of every run that counts."""
     parts = []
     for arm, item in arms.items():
         thin = thin_curve(export, item["run"], metric)
         long = thin.reset_index().melt("seed", var_name="step", value_name="value").dropna()
-        parts.append(long.assign(arm=arm, step=long["step"].astype(int)))
+        step = long["step"].astype(int)
+        parts.append(long.assign(arm=arm, step=step, selections=step * scored_per_step(export, item["run"])))
+    return pd.concat(parts, ignore_index=True)
+
+
+def kl_paths(export: AblationExport, arms: Mapping[str, Any]) -> pd.DataFrame:
+    """arm, seed, step, kl and log_prob at every evaluation of every run that counts; kl is the mean since the one
+    before, and 0 at the start."""
+    parts = []
+    for arm, item in arms.items():
+        at = curve(export, item["run"], "log_prob")
+        kl = curve(export, item["run"], "kl").reindex(at.index)
+        since = at.columns[at.columns.searchsorted(kl.columns)]
+        mean = kl.T.groupby(since).mean().T.reindex(columns=at.columns).fillna({at.columns[0]: 0.0})
+        both = pd.concat({"kl": mean.stack(), "log_prob": at.stack()}, axis=1).dropna()
+        parts.append(both.rename_axis(["seed", "step"]).reset_index().assign(arm=arm))
     return pd.concat(parts, ignore_index=True)
 
 

@@ -27,7 +27,7 @@ from grip_core.statistics.survival import kaplan_meier, wilson_interval
 
 METRICS = ("accuracy", "reward", "kl", "entropy", "dead_share")
 """That have learning curves."""
-POINTS = 50  # of a curve at most; metrics of every step are means over as many steps as that takes
+POINTS = 25  # of a curve at most; metrics of every step are means over as many steps as that takes
 WINDOW = 5  # changes between evaluations within which a run's dispersion is taken
 POWER = 0.8  # of the difference that counts as detectable
 DRAWS = 1000
@@ -125,11 +125,10 @@ def survival(ablation: Ablation) -> list[dict[str, Any]]:
         collapsed_R = whole["collapsed"].to_numpy()
         step_R = np.where(collapsed_R, whole["collapse_step"], whole["steps"])
         found = kaplan_meier(step_R, collapsed_R, ablation.confidence)
-        columns = (found.step_T, found.at_risk_T, found.surviving_T, found.low_T, found.high_T)
-        table += [
-            {"arm": arm.name, **dict(zip(("step", "at_risk", "surviving", "low", "high"), row, strict=True))}
-            for row in zip(*columns, strict=True)
-        ]
+        selections_T = found.step_T * scored_per_step(ablation.export, arm.run)
+        columns = (found.step_T, selections_T, found.at_risk_T, found.surviving_T, found.low_T, found.high_T)
+        names = ("step", "selections", "at_risk", "surviving", "low", "high")
+        table += [{"arm": arm.name, **dict(zip(names, row, strict=True))} for row in zip(*columns, strict=True)]
     return table
 
 
@@ -142,11 +141,22 @@ def curves(ablation: Ablation) -> list[dict[str, Any]]:
             continue
         generator = numpy_random(0, f"curves of {ablation.name}, {arm.name}, {metric}")
         band = iqm_band(thin.ffill(axis=1).to_numpy(), DRAWS, generator, ablation.confidence)
+        fixed = {"arm": arm.name, "metric": metric, "seeds": len(thin)}
+        scored = scored_per_step(ablation.export, arm.run)
         table += [
-            {"arm": arm.name, "step": step, "metric": metric, "iqm": mean, "low": low, "high": high, "seeds": len(thin)}
+            {**fixed, "step": step, "selections": step * scored, "iqm": mean, "low": low, "high": high}
             for step, mean, low, high in zip(thin.columns, *band, strict=True)
         ]
     return table
+
+
+def scored_per_step(export: AblationExport, run: str) -> float:
+    """Selections that an optimizer step of an arm takes, on average; of supervised training, prompts."""
+    scored = curve(export, run, "scored")
+    if scored.empty:
+        cost = export.manifest["arms"][run]["cost"]
+        return cost["prompts"] / cost["steps"]
+    return float((scored.sum(axis=1) / of_arm(export.runs, run).set_index("seed")["steps"]).mean())
 
 
 def thin_curve(export: AblationExport, run: str, metric: str) -> pd.DataFrame:

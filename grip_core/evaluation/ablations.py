@@ -17,8 +17,8 @@ COLUMNS = {
     "stability": "arm seeds evaluations accuracy spread worst_seed risk_across_runs dispersion_across_time "
     "short_term_risk long_term_risk dispersion_across_runs collapsed collapse_rate collapse_low collapse_high gain "
     "gain_low gain_high agreement agreement_chance reward_gap detectable",
-    "survival": "arm step at_risk surviving low high",
-    "curves": "arm step metric iqm low high seeds",
+    "survival": "arm step selections at_risk surviving low high",
+    "curves": "arm step selections metric iqm low high seeds",
     "matrix": "arm k accuracy low high difference difference_low difference_high unseen",
     "profiles": "arm threshold share low high",
     "carry": "arm k effect low high corrected_high",
@@ -90,6 +90,7 @@ def describe(ablation: Ablation, stale: Sequence[str]) -> dict[str, Any]:
         "budgets": ablation.budgets,
         "questions": len(ablation.answers[ablation.baseline.run].example_E),
         "seeds": max(len(means) for means in ablation.means.values()),
+        "selections": ablation.export.manifest["definition"]["compute"]["selections"],
         "schedules": any(key.startswith("budgets.") for key in varied),
         "arms": arms,
         "stale": list(stale),

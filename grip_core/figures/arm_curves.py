@@ -22,18 +22,19 @@ def arm_curves(
     quantity: str,
     note: str,
     *,
+    x: str = "step",
     width: float = PAGE,
     stale: bool = False,
 ) -> Figure:
-    """`seeds` has arm, seed, step and value; `means` has arm, step, iqm, low and high; `quantity` is what value is.
+    """`seeds` has arm, seed, `x` and value; `means` has arm, `x`, iqm, low and high; `quantity` is what value is.
 
     `look` is `arm_styles`'. The baseline's mean is repeated, thin, in the panels of the others.
     """
-    figure, axes = arm_panels(means, "iqm", look, width, 1.25)
+    figure, axes = arm_panels(means, "iqm", look, width, 1.25, x=x)
     for arm, axis in axes.items():
-        for seed, run in seeds[seeds["arm"] == arm].sort_values("step").groupby("seed"):
+        for seed, run in seeds[seeds["arm"] == arm].sort_values(x).groupby("seed"):
             thin: dict[str, Any] = {"lw": 0.6, "alpha": 0.5, "zorder": 1.5, "label": f"seed {seed}"}
-            axis.plot(run["step"], run["value"], color=look[arm].color, **thin)
+            axis.plot(run[x], run["value"], color=look[arm].color, **thin)
     figure.supylabel(quantity, fontsize=TEXT)
     legend_above(
         figure,

@@ -21,7 +21,7 @@ def arm_profiles(
 
     The baseline is repeated, thin.
     """
-    figure, axes = arm_panels(table, "share", look, width, 1.15, x="threshold", label="test accuracy")
+    figure, axes = arm_panels(table, "share", look, width, 1.15, x="threshold")
     for axis in axes.values():
         axis.set_ylim(0.0, 1.04)
         axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))

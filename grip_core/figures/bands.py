@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 from grip_core.figures.arms import arm_label
 from grip_core.figures.column_width import TEXT, panels, wrapped
@@ -17,6 +18,8 @@ from grip_core.figures.palette import Style
 
 OPACITY = 0.15
 MARKERS = 6  # a line at most: one at each of a hundred steps would hide it
+LABELS = {"step": "optimizer step", "selections": "scored selections", "threshold": "test accuracy"}
+"""What may be along a panel, by the table's column."""
 LEAST = 1.6  # inches of an arm's panel
 Steps = Literal["post"] | None
 """Whether a value holds until the next, or goes there straight."""
@@ -30,7 +33,6 @@ def arm_panels(
     height: float,
     steps: Steps = None,
     x: str = "step",
-    label: str = "optimizer step",
 ) -> tuple[Figure, dict[str, Axes]]:
     """The figure, and by arm, in the order of `look`, its panel with its band; `table` has arm, `x`, `y`, low, high.
 
@@ -47,8 +49,15 @@ def arm_panels(
         axis.set(xlabel="", ylabel="")
         axis.set_title(wrapped(arm_label(arm), axis.get_position().width * width, TEXT))
     for axis in lowest:
-        axis.set_xlabel(label)
+        label_x(axis, x)
     return figure, dict(zip(arms, axes, strict=True))
+
+
+def label_x(axis: Axes, x: str) -> None:
+    """Say what is along the axis; thousands are k."""
+    axis.set_xlabel(LABELS[x])
+    if x == "selections":
+        axis.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
 def reference(look: Mapping[str, Style]) -> Style:

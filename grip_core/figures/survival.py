@@ -1,4 +1,4 @@
-"""How many runs of each arm are still not collapsed, by step: a panel an arm."""
+"""How many runs of each arm are still not collapsed: a panel an arm."""
 
 from __future__ import annotations
 
@@ -15,13 +15,19 @@ from grip_core.figures.palette import QUIET, Style
 
 
 def survival(
-    table: pd.DataFrame, look: Mapping[str, Style], note: str, *, width: float = PAGE, stale: bool = False
+    table: pd.DataFrame,
+    look: Mapping[str, Style],
+    note: str,
+    *,
+    x: str = "step",
+    width: float = PAGE,
+    stale: bool = False,
 ) -> Figure:
-    """`table` has arm, step, surviving, low and high, shares of runs; each holds until the next step of its arm.
+    """`table` has arm, `x`, surviving, low and high, shares of runs; each holds until the next of its arm.
 
     A panel an arm, for arms that lose no run would lie on one another. The baseline is repeated, thin.
     """
-    figure, axes = arm_panels(table, "surviving", look, width, 1.15, steps="post")
+    figure, axes = arm_panels(table, "surviving", look, width, 1.15, steps="post", x=x)
     for axis in axes.values():
         axis.set_ylim(0.0, 1.06)
         axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))

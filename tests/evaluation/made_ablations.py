@@ -20,7 +20,7 @@ from grip_core.seeds import numpy_random
 
 BUDGETS, TOKENS, SHARE, CONFIDENCE = (1, 2, 4, 16), 16, 0.25, 0.95
 HEADLINE = [1, 2, 4]
-IMAGES, QUESTIONS, STEPS = 40, 2, 120
+IMAGES, QUESTIONS, STEPS, SCORED = 40, 2, 120, 8
 EVALUATIONS = (0, 30, 60, 90, 120)
 CLAIM = load_claims(Path(__file__).parents[2] / "claims.yaml").stability
 RATE = "grpo.learning_rate"
@@ -73,7 +73,7 @@ def made_export(
     manifest = {
         "params": params,
         "hashes": {"vlm": "1"},
-        "definition": {"params": dict(own or {})},
+        "definition": {"params": dict(own or {}), "compute": {"selections": SCORED * STEPS}},
         "arms": {
             arm: {"settings": dict(made.settings), "levels": dict(made.levels), "learning_rate": made.rate}
             for arm, made in arms.items()
@@ -108,8 +108,9 @@ def _curves(arm: str, seed: int, start: float, end: float, steps: int) -> list[t
         if step in EVALUATIONS:
             value = start + (end - start) * done
             found += [(arm, seed, step, metric, value) for metric in ("accuracy", "accuracy@1", "accuracy@4")]
+            found.append((arm, seed, step, "log_prob", value - 1))
         if step:
-            values = {"reward": done, "kl": 0.1 * done, "entropy": 1 - 0.5 * done, "dead_share": 0.2, "scored": 8.0}
+            values = {"reward": done, "kl": 0.1 * done, "entropy": 1 - 0.5 * done, "dead_share": 0.2, "scored": SCORED}
             found += [(arm, seed, step, metric, value) for metric, value in values.items()]
     return found
 

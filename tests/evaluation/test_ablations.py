@@ -20,6 +20,7 @@ from tests.evaluation.made_ablations import (
     CONFIDENCE,
     EVALUATIONS,
     HEADLINE,
+    SCORED,
     Made,
     made_export,
     read_made,
@@ -115,6 +116,7 @@ def test_stability_of_arms(made):
 def test_survival_falls_where_runs_collapse(made):
     table = made["grid"][1]["survival"]
     own = table[table["arm"] == "beta=0"]
+    assert own["selections"].tolist() == [SCORED * step for step in own["step"]]
     assert own[["step", "at_risk", "surviving"]].to_numpy().tolist() == [[0, 4, 1.0], [60, 4, 0.25], [120, 1, 0.25]]
     assert set(table.loc[table["arm"] == "baseline", "surviving"]) == {1.0}
 
@@ -122,9 +124,10 @@ def test_survival_falls_where_runs_collapse(made):
 def test_curves_are_thin_and_runs_that_ended_stay_in_them(made):
     table = made["grid"][1]["curves"]
     own = table[(table["arm"] == "beta=0") & (table["metric"] == "kl")]
-    assert own["step"].tolist() == list(range(3, 121, 3))  # 120 steps in at most 50 points
-    assert own["iqm"].iloc[0] == pytest.approx(0.1 * 2 / 120)
-    assert own["iqm"].iloc[-1] == pytest.approx(0.1 * 59 / 120)  # the last of the middle two runs
+    assert own["step"].tolist() == list(range(5, 121, 5))  # 120 steps in at most 25 points
+    assert own["selections"].tolist() == [SCORED * step for step in own["step"]]
+    assert own["iqm"].iloc[0] == pytest.approx(0.1 * 3 / 120)
+    assert own["iqm"].iloc[-1] == pytest.approx(0.1 * 58 / 120)  # the last of the middle two runs
     accuracy = table[(table["arm"] == "baseline") & (table["metric"] == "accuracy")]
     assert accuracy["step"].tolist() == list(EVALUATIONS)
     assert (accuracy["low"] <= accuracy["iqm"]).all()

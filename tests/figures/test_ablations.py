@@ -70,7 +70,7 @@ MATRIX = table(
     *(("group_size=4", 16, 0.625, 0.025, True), ("group_size=4", 2, 0.4, -0.1, False)),
     *(("baseline", 2, 0.5, 0.0, False), ("baseline", 16, 0.6, 0.0, False), ("group_size=8", 2, 0.51, 0.01, True)),
 )
-PATHS = SEEDS.assign(kl=SEEDS["step"] / 100 + SEEDS["seed"] / 50, reward=SEEDS["value"])
+PATHS = SEEDS.assign(kl=SEEDS["step"] / 100 + SEEDS["seed"] / 50, log_prob=SEEDS["value"] - 2)
 PHASES = table(
     "phase parameter importance low high",
     *(("early", "learning_rate", 0.5, 0.4, 0.6), ("early", "clip_range", 0.2, 0.1, 0.3)),
@@ -237,6 +237,17 @@ def test_curves_have_a_panel_an_arm_with_its_seeds_its_mean_and_the_baseline():
     assert figure.get_supylabel() == "accuracy"
 
 
+def test_what_is_along_the_axis_is_said():
+    over = SEEDS.assign(selections=512 * SEEDS["step"]), MEANS.assign(selections=512 * MEANS["step"])
+    figure = arm_curves(*over, LOOK, "accuracy", NOTE, x="selections")
+    figure.draw_without_rendering()
+    axis = figure.axes[-1]
+    assert axis.get_xlabel() == "scored selections"
+    assert {"0", "20k"} <= {tick.get_text() for tick in axis.get_xticklabels()}
+    assert named(axis, "group_size=128")[0].get_xdata().tolist() == [512 * step for step in STEPS]
+    assert FIGURES["curves"]().axes[-1].get_xlabel() == "optimizer step"
+
+
 def test_survival_goes_down_in_steps():
     figure = FIGURES["survival"]()
     axis = figure.axes[2]
@@ -267,17 +278,17 @@ def test_differences_below_a_point_are_pale():
     assert schedule_matrix(small, LOOK, NOTE).axes[0].images[0].get_clim() == (-1.0, 1.0)
 
 
-def test_every_run_has_its_path_and_its_end():
+def test_every_arm_has_the_path_of_its_seeds_mean_and_every_run_its_end():
     figure = FIGURES["frontier"]()
     (axis,) = figure.axes
-    runs = list(PATHS.groupby(["arm", "seed"]))
-    paths = {tuple(map(tuple, line.get_xydata())) for line in named(axis, "path")}
-    assert paths == {tuple(map(tuple, run[["kl", "reward"]].to_numpy())) for _, run in runs}
-    for arm in ARMS:
-        ends = PATHS[(PATHS["arm"] == arm) & (PATHS["step"] == 60)][["kl", "reward"]].to_numpy()
-        np.testing.assert_array_equal([line.get_xydata()[0] for line in named(axis, arm)], ends)
-        assert {line.get_color() for line in named(axis, arm)} == {LOOK[arm].color}
-    places = axis.transData.transform([(0.0, 0.3), (0.25, 0.3), (1.0, 0.3)])[:, 0]
+    for arm, path in zip(ARMS, named(axis, "path"), strict=True):
+        own = PATHS[PATHS["arm"] == arm]
+        mean = [own[own["step"] == step][["kl", "log_prob"]].mean() for step in STEPS]
+        np.testing.assert_allclose(path.get_xydata(), mean)
+        (ends,) = named(axis, arm)
+        np.testing.assert_array_equal(ends.get_xydata(), own[own["step"] == 60][["kl", "log_prob"]])
+        assert ends.get_color() == path.get_color() == LOOK[arm].color
+    places = axis.transData.transform([(0.0, -1.7), (0.25, -1.7), (1.0, -1.7)])[:, 0]
     assert places[2] - places[0] == pytest.approx(2 * (places[1] - places[0]))  # the axis of a square root
     assert legend_words(figure) == NAMES
 

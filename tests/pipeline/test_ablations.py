@@ -18,7 +18,7 @@ from grip_core.evaluation.own_settings import OWN_COLUMNS, own_table
 from grip_core.figures.column_width import STALE
 from grip_core.figures.stability import Judged, render_stability
 from pipeline import ablations as stage
-from pipeline.ablation_figures import drawings, read_tables, write_stability
+from pipeline.ablation_figures import ablation_figures, drawings, kl_paths, read_tables, write_stability
 from pipeline.ablations import ABOUT, read_ablations, together
 from tests.evaluation.made_ablations import (
     CLAIM,
@@ -134,7 +134,7 @@ def test_figures_are_saved_and_shown(run_here):
     made_export(run_here / "artifacts/exports/ablations/schedules", SCHEDULES)
     stage.main(settings())
     text = page(run_here)
-    kinds = {"curves", "survival", "frontier", "entropy", "profiles", "matrix", "importances"}
+    kinds = {"curves", "frontier", "entropy", "profiles", "matrix", "importances"}
     files = {path.name for path in (run_here / "report/figures/ablations").iterdir()}
     names = ["all-forest", "all-gains", *(f"schedules-{kind}" for kind in kinds)]
     assert files == {f"{name}.{end}" for name in names for end in ("png", "svg", "pdf")}
@@ -153,17 +153,8 @@ def test_stale_exports_are_named_and_their_figures_marked(exports, monkeypatch):
     tables, about = ablation_tables(ablation), {"schedules": describe(ablation, ["vlm"])}
     drawn = list(drawings(tables, about, exports, CONFIDENCE))
     kinds = [name.removeprefix("schedules-") for name, *_ in drawn]
-    assert kinds == [
-        "all-forest",
-        "all-gains",
-        "curves",
-        "survival",
-        "frontier",
-        "entropy",
-        "profiles",
-        "matrix",
-        "importances",
-    ]
+    assert kinds[:2] == ["all-forest", "all-gains"]
+    assert kinds[2:] == ["curves", "frontier", "entropy", "profiles", "matrix", "importances"], "no run collapsed"
     for name, draw, _ in drawn:
         assert [text for text in draw().texts if text.get_gid() == STALE], name
     verdict, parts = judge_stability(CLAIM, tables["runs"], tables["gains"], tables["carry"], CONFIDENCE)
@@ -192,3 +183,27 @@ def test_the_verdict_is_read_back_as_it_was_written(made, tmp_path):
     verdict, parts = judge_stability(CLAIM, tables["runs"], tables["gains"], tables["carry"], CONFIDENCE)
     (tmp_path / "verdict.csv").write_text(stage.verdict_table(verdict, parts).to_csv(index=False))
     assert stage.read_verdict(tmp_path / "verdict.csv") == (verdict, parts)
+
+
+def test_of_arms_that_collapse_or_differ_in_their_steps_more_is_drawn(made):
+    ablation, tables = made["grid"]
+
+    def kinds(tables: dict[str, pd.DataFrame]) -> list[str]:
+        item = describe(ablation, [])
+        return [name for name, *_ in ablation_figures(tables, item, ablation.export, CONFIDENCE)]
+
+    assert kinds(tables)[:2] == ["curves", "survival"]
+    curves = tables["curves"]
+    longer = curves["step"] * (1 + (curves["arm"] == "beta=0"))
+    assert kinds(tables | {"curves": curves.assign(step=longer)})[:3] == ["curves", "steps", "survival"]
+
+
+def test_paths_start_at_the_warm_up_with_the_mean_kl_since(made):
+    ablation, _ = made["grid"]
+    paths = kl_paths(ablation.export, describe(ablation, [])["arms"])
+    own = paths[(paths["arm"] == "baseline") & (paths["seed"] == 0)].set_index("step")
+    assert own.index.tolist() == [0, 30, 60, 90, 120]
+    assert own["kl"].tolist() == pytest.approx([0.0, *(0.1 * (step - 14.5) / 120 for step in (30, 60, 90, 120))])
+    assert own["log_prob"].iloc[0] == pytest.approx(-0.6)
+    broken = paths[(paths["arm"] == "beta=0") & (paths["seed"] == 0)]
+    assert broken["step"].tolist() == [0, 30, 60], "it ended there"
