@@ -11,12 +11,12 @@ from typing import Any
 import pandas as pd
 
 from grip_core.claims.schema import Stability
-from grip_core.claims.stability import of_own_settings, rises
 from grip_core.evaluation.ablation_accuracy import ALL
 from grip_core.evaluation.ablation_training import scored_per_step, thin_curve
 from grip_core.evaluation.ablations import COLUMNS
 from grip_core.evaluation.arms import curve
 from grip_core.evaluation.exports import AblationExport
+from grip_core.evaluation.own_settings import HEADLINE
 from grip_core.figures.arm_curves import arm_curves
 from grip_core.figures.arm_profiles import arm_profiles
 from grip_core.figures.arms import arm_label, arm_styles
@@ -37,6 +37,7 @@ from pipeline.drawings import Drawing, save_drawings
 
 Tables = Mapping[str, pd.DataFrame]
 NAMES = {
+    "at": str,
     "cause": str,
     "settings": str,
     "arm": str,
@@ -50,10 +51,10 @@ NAMES = {
 def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
     """The tables of the stage `ablations`. An arm's or a level's name is text, whatever it looks like."""
     tables = {}
-    for name in COLUMNS:
-        numbers = dict.fromkeys(set(COLUMNS[name].split()) - set(NAMES), "")
+    for name, columns in {**{name: words.split() for name, words in COLUMNS.items()}, **OWN}.items():
+        numbers = dict.fromkeys(set(columns) - set(NAMES), "")
         tables[name] = pd.read_csv(folder / f"{name}.csv", dtype=NAMES, keep_default_na=False, na_values=numbers)
-    return {**tables, OWN: pd.read_csv(folder / f"{OWN}.csv")}
+    return tables
 
 
 def write_stability(report: Path, results: Path, exports: Path, claim: Stability, confidence: float) -> None:
@@ -85,16 +86,14 @@ def drawings(tables: Tables, about: Mapping[str, Any], exports: Path, confidence
         partial(forest, tables["effects"], note, stale=stale),
         "Every arm of every ablation against its baseline.",
     )
-    gains = of_own_settings(tables["gains"], ["k"])
+    gains, rises = tables["gains"], tables["rises"]
     if len(gains):
-        note = (
-            f"n = {gains['seed'].nunique()} runs; validation questions; {confidence:.0%} intervals over runs (Student)."
-        )
+        runs, images = rises[["seeds", "images"]].iloc[0]
+        note = f"{runs} runs, {images} test images; {confidence:.0%} intervals of the mean over new seeds and images."
+        means = rises[rises["at"] != HEADLINE].assign(k=lambda table: table["at"].astype(int))
         yield (
             OWN_GAINS,
-            partial(
-                own_gains, gains.assign(gain=gains["end"] - gains["start"]), rises(gains, confidence), note, stale=stale
-            ),
+            partial(own_gains, gains, means, note, stale=stale),
             "What training at the pipeline's own settings adds to the warm-up, by budget and run.",
         )
     for name, export in read_ablations(exports):

@@ -1,6 +1,6 @@
 """Turn the exports of ablations into tables: effects, stability, survival and more, and a verdict on the whole.
 
-All of it goes to artifacts/results/ablations: a table of all ablations each, own.csv of the runs at the pipeline's own
+All of it goes to artifacts/results/ablations: a table of all ablations each, those of all runs at the pipeline's own
 settings, ablations.json with what they are of and what has changed since, and verdict.csv. Without any export the
 tables are empty.
 """
@@ -19,16 +19,30 @@ from grip_core.claims.stability import Part, judge_stability
 from grip_core.config import Params
 from grip_core.evaluation.ablation import Ablation
 from grip_core.evaluation.ablations import ablation_tables, describe, empty_tables
+from grip_core.evaluation.arms import answers_of
+from grip_core.evaluation.exports import COLUMNS as ROWS
 from grip_core.evaluation.exports import MANIFEST, AblationExport, current_hashes, is_stale, read_ablation
-from grip_core.evaluation.own_settings import own_series, own_table
+from grip_core.evaluation.names import WARMUP
+from grip_core.evaluation.own_settings import (
+    GAIN_COLUMNS,
+    OWN_COLUMNS,
+    RISE_COLUMNS,
+    Own,
+    gains,
+    own_runs,
+    own_table,
+    pooled,
+    rises,
+)
 from grip_core.files import write_text
-from grip_core.places import EXPORTS, RESULTS
+from grip_core.places import EVALUATION, EXPORTS, RESULTS
+from grip_core.policy.budgets import headline_budgets
 from pipeline.stage import run
 from pipeline.staleness import changed_settings
 
 ABOUT, VERDICT = "ablations.json", "verdict.csv"
-OWN = "own"
-"""The table of all runs at the pipeline's own settings."""
+OWN = {"own": OWN_COLUMNS, "rises": RISE_COLUMNS, "gains": GAIN_COLUMNS}
+"""The tables of all runs at the pipeline's own settings: own_settings.py says what is in them."""
 CLAIM = "claim"
 """The row of the verdict on the whole."""
 
@@ -51,6 +65,22 @@ def together(tables: Sequence[dict[str, pd.DataFrame]]) -> dict[str, pd.DataFram
     empty = empty_tables()
     parts = {name: [found[name] for found in tables if len(found[name])] for name in empty}
     return {name: pd.concat(part, ignore_index=True) if part else empty[name] for name, part in parts.items()}
+
+
+def own_tables(parts: Sequence[Own], share: float, tokens: int, confidence: float) -> dict[str, pd.DataFrame]:
+    """OWN: how they train, and what the largest sample of them gains over the pipeline's warm-up on the test."""
+    samples = pooled(parts)
+    found = {name: pd.DataFrame(columns=columns) for name, columns in OWN.items()}
+    found["own"] = own_table(samples, confidence)
+    if not samples:
+        return found
+    rows = pd.read_parquet(EVALUATION / "rows.parquet", columns=list(ROWS), filters=[("method", "==", WARMUP)])
+    start = answers_of(rows[rows["k"] < tokens], WARMUP)
+    if set(start.names) & set(samples[0].answers.names):
+        headline = headline_budgets([int(k) for k in start.k_K], share, tokens)
+        found["rises"] = rises(samples[0], start, headline, confidence)
+        found["gains"] = gains(samples[0], start)
+    return found
 
 
 def verdict_table(verdict: str, parts: Sequence[Part]) -> pd.DataFrame:
@@ -82,11 +112,10 @@ def main(params: Params) -> None:
         ablation = Ablation(name, export, tokens, share, confidence)
         tables.append(ablation_tables(ablation))
         about[name] = describe(ablation, changed(export, params))
-        own.append(own_series(ablation))
-    whole = together(tables)
+        own.append(own_runs(ablation))
+    whole = together(tables) | own_tables([runs for runs in own if runs is not None], share, tokens, confidence)
     claim = load_claims().stability
-    verdict, parts = judge_stability(claim, whole["runs"], whole["gains"], whole["carry"], confidence)
-    whole[OWN] = own_table([runs for runs in own if runs is not None], confidence)
+    verdict, parts = judge_stability(claim, whole["runs"], whole["rises"], whole["carry"], confidence)
     folder = RESULTS / "ablations"
     for name, table in whole.items():
         write_text(folder / f"{name}.csv", as_text(table))

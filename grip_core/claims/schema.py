@@ -118,9 +118,9 @@ class NotWorse(Claim):
 class Stability(Section):
     """On the runs of ablations that have the pipeline's own settings; grip_core/claims/stability.py judges it.
 
-    Their share that collapses is below `collapse`; validation accuracy at the headline budgets rises from the warm-up's
-    by more than `gain`, and falls at no budget by `margin`; no scorer that was trained at one budget alone is better
-    there by `margin`.
+    Their share that collapses is below `collapse`; test accuracy at the headline budgets rises from the warm-up's by
+    more than `gain`, and falls at no budget by `margin`; no scorer that was trained at one budget alone is better there
+    by `margin`.
     """
 
     words: Text

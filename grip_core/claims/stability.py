@@ -3,16 +3,15 @@
 The claim has four parts, each an effect that has to exceed a bar:
 
 collapse   minus the share of runs that collapse, above minus `collapse`; Wilson's interval
-gain       the mean rise of validation accuracy at the headline budgets above `gain`; Student's interval over runs
+gain       test accuracy minus the warm-up's, at the headline budgets, above `gain`
 budgets    the same at every single budget above minus `margin`
-carries    test accuracy minus that of each scorer trained at one budget alone, at that budget, above minus `margin`;
-           over seeds and images
+carries    test accuracy minus that of each scorer trained at one budget alone, at that budget, above minus `margin`
 
-A part of several effects is supported if each of its intervals lies above the bar, which needs no correction for their
-number, and contradicted if, of intervals that hold all at once (Bonferroni), any lies below it. The first three are of
-the runs of the pipeline's own settings, each counted once however many ablations have exported it. The claim is
-supported if all parts are, contradicted if any is, and else undecided; a part without data is not run, and supports
-nothing.
+All but the first are over new seeds and new images. A part of several effects is supported if each of its intervals
+lies above the bar, which needs no correction for their number, and contradicted if, of intervals that hold all at once
+(Bonferroni), any lies below it. The first three are of the runs of the pipeline's own settings, each counted once
+however many ablations have exported it. The claim is supported if all parts are, contradicted if any is, and else
+undecided; a part without data is not run, and supports nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from typing import Literal
 import pandas as pd
 
 from grip_core.claims.schema import Stability
-from grip_core.statistics.intervals import mean_interval
+from grip_core.evaluation.own_settings import HEADLINE
 from grip_core.statistics.survival import wilson_interval
 from grip_core.statistics.verdict import superiority
 
@@ -51,14 +50,15 @@ class Part:
 
 
 def judge_stability(
-    claim: Stability, runs: pd.DataFrame, gains: pd.DataFrame, carry: pd.DataFrame, confidence: float
+    claim: Stability, runs: pd.DataFrame, rises: pd.DataFrame, carry: pd.DataFrame, confidence: float
 ) -> tuple[str, list[Part]]:
-    """The verdict and its parts; the tables are those of grip_core/evaluation/ablations.py, of all ablations."""
-    own_runs, own_gains = of_own_settings(runs), of_own_settings(gains, ["k"])
+    """The verdict and its parts. `runs` and `carry` are tables of grip_core/evaluation/ablations.py, of all ablations,
+    `rises` is that of own_settings.py."""
+    whole = rises["at"] == HEADLINE
     parts = [
-        _collapse(claim, own_runs, confidence),
-        _decide("gain", rises(own_runs.assign(k="", end=own_runs["accuracy"]), confidence), claim.gain, len(own_runs)),
-        _decide("budgets", rises(own_gains, confidence), -claim.margin, len(own_runs)),
+        _collapse(claim, of_own_settings(runs), confidence),
+        _decide("gain", rises[whole].assign(k=""), claim.gain, rises["seeds"].max()),
+        _decide("budgets", rises[~whole].assign(k=rises["at"]), -claim.margin, rises["seeds"].max()),
         _decide("carries", carry, -claim.margin, len(carry)),
     ]
     verdicts = [part.verdict for part in parts]
@@ -69,27 +69,14 @@ def judge_stability(
     return "supported" if set(verdicts) == {"supported"} else "undecided", parts
 
 
-def distinct(runs: pd.DataFrame, more: list[str] | None = None) -> pd.DataFrame:
+def distinct(runs: pd.DataFrame) -> pd.DataFrame:
     """Each run once: runs of equal settings and seed are one run that several ablations have exported."""
-    return runs.drop_duplicates(["settings", "seed", *(more or [])])
+    return runs.drop_duplicates(["settings", "seed"])
 
 
-def of_own_settings(table: pd.DataFrame, more: list[str] | None = None) -> pd.DataFrame:
-    """Rows of the runs with nothing but params.yaml's settings, each run once."""
-    return distinct(table[table["settings"] == OWN], more)
-
-
-def rises(table: pd.DataFrame, confidence: float) -> pd.DataFrame:
-    """k, effect, low, high and corrected_high (of intervals that hold at all budgets at once) of `end` minus `start`, a
-    row a budget."""
-    groups = list(table.groupby("k"))
-    rows = []
-    for k, part in groups:
-        rise = (part["end"] - part["start"]).to_numpy(float)
-        found = mean_interval(rise, confidence)
-        corrected = mean_interval(rise, 1 - (1 - confidence) / len(groups)).high
-        rows.append((k, found.effect, found.low, found.high, corrected))
-    return pd.DataFrame(rows, columns=["k", "effect", "low", "high", "corrected_high"])
+def of_own_settings(runs: pd.DataFrame) -> pd.DataFrame:
+    """Those with nothing but params.yaml's settings, each once."""
+    return distinct(runs[runs["settings"] == OWN])
 
 
 def _collapse(claim: Stability, runs: pd.DataFrame, confidence: float) -> Part:

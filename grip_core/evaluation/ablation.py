@@ -41,7 +41,7 @@ class Ablation:
     @cached_property
     def answers(self) -> dict[str, Answers]:
         """By the arm's name in the export."""
-        found = {arm: answers_of(self.export, arm) for arm in self.export.manifest["arms"]}
+        found = {arm: answers_of(self.export.answers, arm) for arm in self.export.manifest["arms"]}
         first = next(iter(found.values()))
         for arm, item in found.items():
             if not np.array_equal(item.example_E, first.example_E):

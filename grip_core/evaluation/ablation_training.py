@@ -183,18 +183,6 @@ def runs(ablation: Ablation) -> list[dict[str, Any]]:
     return table
 
 
-def gains(ablation: Ablation) -> list[dict[str, Any]]:
-    """A row a run and a budget."""
-    manifest, table = ablation.export.manifest, []
-    budgets = [name for name in ablation.export.curves["metric"].unique() if str(name).startswith("accuracy@")]
-    for arm, metric in itertools.product(manifest["arms"], sorted(budgets, key=lambda name: int(name.split("@")[1]))):
-        accuracy = curve(ablation.export, arm, metric).ffill(axis=1)
-        fixed = {"arm": arm, "settings": _settings_text(manifest, arm), "k": int(metric.split("@")[1])}
-        for seed, start, end in zip(accuracy.index, accuracy.iloc[:, 0], accuracy.iloc[:, -1], strict=True):
-            table.append({**fixed, "seed": seed, "start": start, "end": end})
-    return table
-
-
 def _settings_text(manifest: Mapping[str, Any], arm: str) -> str:
     return json.dumps(settings(manifest, arm))
 

@@ -27,7 +27,6 @@ COLUMNS = {
     "importances": "phase parameter importance low high",
     "ranks": "arm accuracy rank first tau",
     "runs": "arm seed settings counts collapsed cause collapse_step steps start accuracy",
-    "gains": "arm seed settings k start end",
 }
 """Of every table; `ablation` comes before them."""
 
@@ -50,8 +49,7 @@ def ablation_tables(ablation: Ablation) -> dict[str, pd.DataFrame]:
                  the other factors, and learning rates), else of all together
     importances  whose variance it is, by phase of training
     ranks        whether other seeds would put the arms in the same order
-    runs, gains  every run, and its validation accuracy at each budget before and after; of one that is exported by
-                 several ablations, equal settings and seed tell
+    runs         every run; of one that is exported by several ablations, equal settings and seed tell
     """
     makers = {
         "effects": accuracy.effects,
@@ -66,7 +64,6 @@ def ablation_tables(ablation: Ablation) -> dict[str, pd.DataFrame]:
         "importances": accuracy.importances,
         "ranks": accuracy.ranks,
         "runs": training.runs,
-        "gains": training.gains,
     }
     empty = empty_tables()
     found = {name: pd.DataFrame(make(ablation)).assign(ablation=ablation.name) for name, make in makers.items()}

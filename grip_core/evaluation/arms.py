@@ -9,8 +9,8 @@ Shape legend: R runs (seeds) of an arm, S evaluations, E examples, K budgets.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,22 @@ class Answers:
     image_E: np.ndarray
     benchmark_E: np.ndarray
     k_K: np.ndarray
+
+    @property
+    def names(self) -> list[tuple[str, str]]:
+        """Benchmark and id of each question."""
+        return list(zip(self.benchmark_E.tolist(), self.example_E.tolist(), strict=True))
+
+    def only(self, names: Collection[tuple[str, str]]) -> Answers:
+        """The answers to those questions."""
+        kept_E = np.array([name in names for name in self.names], dtype=bool)
+        return replace(
+            self,
+            correct_REK=self.correct_REK[:, kept_E],
+            example_E=self.example_E[kept_E],
+            image_E=self.image_E[kept_E],
+            benchmark_E=self.benchmark_E[kept_E],
+        )
 
     def at(self, budgets: Sequence[int]) -> np.ndarray:
         """Share of the budgets at which each answer is right, (R, E)."""
@@ -126,14 +142,14 @@ def drawn_budgets(config: BudgetConfig) -> tuple[int, ...]:
     return tuple(sorted(config.values)) if config.schedule == "mixture" else tuple(range(config.low, config.high + 1))
 
 
-def answers_of(export: AblationExport, arm: str) -> Answers:
-    """An arm's answers. Raises ValueError if a row is missing or there twice."""
-    rows = export.answers[export.answers["method"] == arm]
+def answers_of(rows: pd.DataFrame, method: str) -> Answers:
+    """The answers of an arm, or of another method. Raises ValueError if a row is missing or there twice."""
+    rows = rows[rows["method"] == method]
     cells = rows.pivot(index=["benchmark", "example_id", "image_id"], columns=["seed", "k"], values="correct")
     cells = cells.sort_index().sort_index(axis=1)
     seed_R, k_K = (cells.columns.get_level_values(name).unique().to_numpy() for name in ("seed", "k"))
     if cells.shape[1] != len(seed_R) * len(k_K) or cells.isna().any(axis=None):
-        raise ValueError(f"{arm} does not have one row for every example, seed and budget")
+        raise ValueError(f"{method} does not have one row for every example, seed and budget")
     correct_ERK = cells.to_numpy(float).reshape(len(cells), len(seed_R), len(k_K))
     example_E, image_E, benchmark_E = (
         cells.index.get_level_values(name).to_numpy() for name in ("example_id", "image_id", "benchmark")

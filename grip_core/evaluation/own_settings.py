@@ -1,8 +1,13 @@
-"""How steadily training goes at the pipeline's own settings: over the runs of all ablations, whose seeds differ."""
+"""What training does at the pipeline's own settings: over the runs of all ablations, whose seeds differ.
+
+Shape legend: R runs (seeds), E examples, K budgets.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,44 +16,110 @@ import pandas as pd
 from grip_core.evaluation.ablation import Ablation
 from grip_core.evaluation.ablation_training import Series, series, steadiness
 from grip_core.evaluation.ablations import COLUMNS
-from grip_core.evaluation.arms import settings
+from grip_core.evaluation.arms import Answers, settings
+from grip_core.statistics.intervals import compare
 
 OWN_COLUMNS = ["ablations", "steps", *COLUMNS["stability"].split()[1:]]
 """Those of the table `stability` after what it is of."""
+HEADLINE = "headline"
+RISE_COLUMNS = ["at", "effect", "low", "high", "corrected_high", "seeds", "images"]
+GAIN_COLUMNS = ["seed", "k", "gain"]
 
 
-def own_series(ablation: Ablation) -> Series | None:
-    """The ablation's runs with nothing but params.yaml's settings; None if it has none."""
+@dataclass(frozen=True)
+class Own:
+    """Runs with nothing but params.yaml's settings."""
+
+    series: Series
+    answers: Answers
+    ablations: int = 1
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What runs that are one sample have in common: their length, and what they were asked."""
+        return *self.series.accuracy.columns, *self.answers.k_K, *self.answers.example_E
+
+
+def own_runs(ablation: Ablation) -> Own | None:
+    """Those of an ablation; None if it has none."""
     manifest = ablation.export.manifest
     run = next((arm for arm in manifest["arms"] if not settings(manifest, arm)), None)
-    return None if run is None else series(ablation, run)
+    return None if run is None else Own(series(ablation, run), ablation.answers[run])
 
 
-def own_table(parts: Sequence[Series], confidence: float) -> pd.DataFrame:
-    """OWN_COLUMNS: a row a length of runs, for only equally long ones are one sample; most runs first.
-
-    Two seeds' kept sets agree or not if they are of one ablation; others were not compared.
-    """
-    groups: dict[tuple[int, ...], list[Series]] = {}
+def pooled(parts: Sequence[Own]) -> list[Own]:
+    """A sample for each kind of runs, with every seed once: ablations with a seed in common have run it twice. The
+    largest comes first."""
+    groups: dict[tuple[Any, ...], list[Own]] = {}
     for part in parts:
-        groups.setdefault(tuple(part.accuracy.columns), []).append(part)
-    rows: list[dict[str, Any]] = [
-        {"ablations": len(group), "steps": evaluations[-1], **steadiness(together(group), confidence)}
-        for evaluations, group in groups.items()
-    ]
-    table = pd.DataFrame(rows, columns=OWN_COLUMNS)
-    return table.sort_values("seeds", ascending=False, kind="stable", ignore_index=True)
+        groups.setdefault(part.kind, []).append(part)
+    found = [_together(group) for group in groups.values()]
+    return sorted(found, key=lambda own: len(own.answers.seed_R), reverse=True)
 
 
-def together(parts: Sequence[Series]) -> Series:
-    """All of their runs, each seed once: ablations with a seed in common have run it twice."""
-    seeds = np.concatenate([part.accuracy.index for part in parts])
-    first_R = np.unique(seeds, return_index=True)[1]
-    return Series(
-        pd.concat([part.accuracy for part in parts]).iloc[first_R],
-        pd.concat([part.reward for part in parts]).iloc[first_R],
-        np.concatenate([part.test_R for part in parts])[first_R],
-        np.concatenate([part.collapsed_R for part in parts])[first_R],
-        np.concatenate([part.agreement for part in parts]),
-        parts[0].chance,  # all are asked at the same budgets
+def _together(parts: Sequence[Own]) -> Own:
+    first_R = np.unique(np.concatenate([part.answers.seed_R for part in parts]), return_index=True)[1]
+    runs, answers = [part.series for part in parts], [part.answers for part in parts]
+    return Own(
+        Series(
+            pd.concat([part.accuracy for part in runs]).iloc[first_R],
+            pd.concat([part.reward for part in runs]).iloc[first_R],
+            np.concatenate([part.test_R for part in runs])[first_R],
+            np.concatenate([part.collapsed_R for part in runs])[first_R],
+            np.concatenate([part.agreement for part in runs]),  # seeds of two ablations were not compared
+            runs[0].chance,  # all are asked at the same budgets
+        ),
+        replace(
+            answers[0],
+            correct_REK=np.concatenate([part.correct_REK for part in answers])[first_R],
+            seed_R=np.concatenate([part.seed_R for part in answers])[first_R],
+        ),
+        len(parts),
     )
+
+
+def own_table(samples: Sequence[Own], confidence: float) -> pd.DataFrame:
+    """OWN_COLUMNS, a row a sample."""
+    rows = [
+        {
+            "ablations": own.ablations,
+            "steps": own.series.accuracy.columns[-1],
+            **steadiness(own.series, confidence),
+        }
+        for own in samples
+    ]
+    return pd.DataFrame(rows, columns=OWN_COLUMNS)
+
+
+def rises(own: Own, start: Answers, headline: Sequence[int], confidence: float) -> pd.DataFrame:
+    """RISE_COLUMNS: test accuracy minus that of `start`, the warm-up, over new seeds and new images; `at` each budget,
+    and at HEADLINE, the mean of the headline budgets. A single run has no bounds.
+
+    `corrected_high` is the upper bound of intervals that hold at all single budgets at once (Bonferroni).
+    """
+    ours, theirs = same_questions(own.answers, start)
+    budgets = sorted(set(ours.k_K.tolist()) & set(theirs.k_K.tolist()))
+    table = []
+    for at, asked in [(HEADLINE, list(headline)), *((str(k), [k]) for k in budgets)]:
+        item = compare(ours.at(asked), theirs.at(asked), ours.image_E, ours.benchmark_E)
+        found = item.interval(confidence)
+        several = 1 if at == HEADLINE else len(budgets)
+        corrected = item.interval(1 - (1 - confidence) / several).high
+        table.append((at, found.effect, found.low, found.high, corrected, len(ours.seed_R), found.n))
+    rows = pd.DataFrame(table, columns=RISE_COLUMNS)
+    return rows if len(ours.seed_R) > 1 else rows.assign(low=math.nan, high=math.nan, corrected_high=math.nan)
+
+
+def gains(own: Own, start: Answers) -> pd.DataFrame:
+    """GAIN_COLUMNS: test accuracy of each run minus that of `start`, at each budget."""
+    ours, theirs = same_questions(own.answers, start)
+    budgets = sorted(set(ours.k_K.tolist()) & set(theirs.k_K.tolist()))
+    by_budget = {k: ours.seed_means([k]) - theirs.seed_means([k]).mean() for k in budgets}
+    found = [(seed, k, gain) for k, gain_R in by_budget.items() for seed, gain in zip(ours.seed_R, gain_R, strict=True)]
+    return pd.DataFrame(found, columns=GAIN_COLUMNS)
+
+
+def same_questions(one: Answers, other: Answers) -> tuple[Answers, Answers]:
+    """Both, with the questions that both have been asked."""
+    common = set(one.names) & set(other.names)
+    return one.only(common), other.only(common)

@@ -20,9 +20,10 @@ RUN, MEAN = Style(STYLES[GRIP].color, "o", size=2.6), Style(INK, "D", size=3.6)
 def own_gains(
     runs: pd.DataFrame, means: pd.DataFrame, note: str, *, width: float = COLUMN, stale: bool = False
 ) -> Figure:
-    """`runs` has k and gain (a share), a row a run and budget; `means` has k, effect, low and high. Drawn in points."""
+    """`runs` has k and gain (a share), a row a run and budget; `means` has k, effect, low and high, in the order of the
+    budgets. Drawn in points."""
     figure, (axis,), _ = panels(1, width, width, 1.9)
-    place = {k: at for at, k in enumerate(sorted(runs["k"].unique()))}
+    place = {k: at for at, k in enumerate(means["k"])}
     aside = numpy_random(0, "own gains").uniform(-ASIDE, ASIDE, len(runs))
     look: dict[str, Any] = {"mec": "none", "alpha": 0.5, "zorder": 2}
     axis.plot(runs["k"].map(place) + aside, 100 * runs["gain"], RUN.marker, color=RUN.color, ms=RUN.size, **look)

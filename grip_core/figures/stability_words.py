@@ -10,6 +10,7 @@ import pandas as pd
 from grip_core.claims.schema import Stability
 from grip_core.claims.stability import NOT_RUN, Part, PartName, distinct, of_own_settings
 from grip_core.evaluation.ablation_accuracy import TEST
+from grip_core.evaluation.own_settings import HEADLINE
 from grip_core.evaluation.words import listed, points
 from grip_core.figures.arms import arm_label
 from grip_core.statistics.importance import SEEDS
@@ -86,7 +87,6 @@ def own_sentences(tables: Tables) -> list[str]:
     if own["seeds"] < 2:
         return [f"Only {of}, is there: nothing is known of how seeds differ."]
     share = {key: f"{100 * own[key]:.1f}" for key in ("accuracy", "spread", "worst_seed", "risk_across_runs")}
-    gain = points({"effect": own["gain"], "low": own["gain_low"], "high": own["gain_high"]})[1:-1]
     level = (
         f"Of {of}, test accuracy at the headline budgets is {share['accuracy']} % on average, with a standard "
         f"deviation of {share['spread']} points; it is {share['worst_seed']} % in the worst run, and "
@@ -97,7 +97,12 @@ def own_sentences(tables: Tables) -> list[str]:
         f"average over runs; its worst change from one evaluation to the next is {_signed(own['short_term_risk'])} "
         "points."
     )
-    return [level, f"Against the warm-up they gain {gain}, on validation.", course]
+    risen = [
+        f"Against the warm-up they gain {points(row)[1:-1]}, over new seeds and new images."
+        for row in tables["rises"].to_dict("records")
+        if row["at"] == HEADLINE
+    ]
+    return [level, *risen, course]
 
 
 def seeds_sentences(tables: Tables) -> list[str]:

@@ -24,6 +24,7 @@ IMAGES, QUESTIONS, STEPS, SCORED = 40, 2, 120, 8
 EVALUATIONS = (0, 30, 60, 90, 120)
 CLAIM = load_claims(Path(__file__).parents[2] / "claims.yaml").stability
 RATE = "grpo.learning_rate"
+ROWS = ["benchmark", "example_id", "image_id", "method", "seed", "k", "correct"]
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,14 @@ def made_export(
             runs, columns=["arm", "seed", "steps", "collapsed", "collapse_step", "cause", "accuracy"]
         ).astype({"arm": "category", "cause": "category"}),
     }
-    columns = ["benchmark", "example_id", "image_id", "method", "seed", "k", "correct"]
-    write_export(folder, pd.DataFrame(rows, columns=columns), manifest, tables)
+    write_export(folder, pd.DataFrame(rows, columns=ROWS), manifest, tables)
     return folder
+
+
+def made_warmup(accuracy: float) -> pd.DataFrame:
+    """Rows of the pipeline's warm-up, with every token too."""
+    rows = _answers(numpy_random(0, "warm-up"), "warmup", 0, dict.fromkeys((*BUDGETS, TOKENS), accuracy))
+    return pd.DataFrame(rows, columns=ROWS).drop_duplicates(["example_id", "k"])
 
 
 def _answers(generator: np.random.RandomState, arm: str, seed: int, accuracy: Mapping[int, float]) -> list[tuple]:

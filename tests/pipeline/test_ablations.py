@@ -14,7 +14,8 @@ from grip_core.claims.stability import judge_stability
 from grip_core.config import Params, load
 from grip_core.evaluation.ablation import Ablation
 from grip_core.evaluation.ablations import COLUMNS, ablation_tables, describe
-from grip_core.evaluation.own_settings import OWN_COLUMNS, own_table
+from grip_core.evaluation.arms import answers_of
+from grip_core.evaluation.own_settings import RISE_COLUMNS, own_runs, pooled, rises
 from grip_core.figures.column_width import STALE
 from grip_core.figures.stability import Judged, render_stability
 from pipeline import ablations as stage
@@ -23,14 +24,18 @@ from pipeline.ablations import ABOUT, read_ablations, together
 from tests.evaluation.made_ablations import (
     CLAIM,
     CONFIDENCE,
+    HEADLINE,
     SCHEDULES,
     SHARE,
     TOKENS,
     ablation_of,
     made_export,
+    made_warmup,
     read_made,
     write_exports,
 )
+
+NO_RISES = pd.DataFrame(columns=RISE_COLUMNS)
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +55,8 @@ def here(tmp_path, monkeypatch) -> Path:
     (tmp_path / "claims.yaml").write_text((root / "claims.yaml").read_text())
     (tmp_path / "artifacts/results").mkdir(parents=True)
     (tmp_path / "artifacts/results/headline.json").write_text(json.dumps({"tokens": TOKENS}))
+    (tmp_path / "artifacts/evaluation").mkdir()
+    made_warmup(0.4).to_parquet(tmp_path / "artifacts/evaluation/rows.parquet")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -71,7 +78,8 @@ def test_without_exports_tables_are_empty_and_the_page_says_how_to_run_one(here)
     folder = here / "artifacts/results/ablations"
     for name, words in COLUMNS.items():
         assert (folder / f"{name}.csv").read_text() == ",".join(["ablation", *words.split()]) + "\n"
-    assert (folder / "own.csv").read_text() == ",".join(OWN_COLUMNS) + "\n"
+    for name, columns in stage.OWN.items():
+        assert (folder / f"{name}.csv").read_text() == ",".join(columns) + "\n"
     text = page(here)
     assert "No ablation has been run" in text
     assert "python -m studies launch studies/ablations/" in text
@@ -116,7 +124,7 @@ def test_the_page_answers_in_computed_sentences(run_here):
         "In the ablation grid, runs collapsed at beta=0 (3 of 4); none of the 12 runs of the other arms.",
         "Whatever was varied, no run collapsed in the ablation rates and schedules.",
         "Of 4 runs of 120 steps, all of other seeds, test accuracy at the headline budgets is 6",
-        "Against the warm-up they gain +20.0 points, [",
+        "Against the warm-up they gain +20.0 points, [+",
         "In 0 of 3 ablations the seed matters more than all that was varied.",
         "In the ablation grid the default is beaten by size=32 (+2",
         "count with the one whose accuracy on validation is best: baseline at 0.001 of 2; scaling=none at 0.001 of 2.",
@@ -150,16 +158,15 @@ def test_stale_exports_are_named_and_their_figures_marked(exports, monkeypatch):
     longer = params.model_copy(update={"grpo": params.grpo.model_copy(update={"steps": 7})})
     assert stage.changed(found["schedules"], longer) == ["vlm", "grpo.steps"]
     ablation = ablation_of(exports / "schedules")
-    tables, about = ablation_tables(ablation), {"schedules": describe(ablation, ["vlm"])}
+    tables = ablation_tables(ablation) | stage.own_tables([], SHARE, TOKENS, CONFIDENCE)
+    about = {"schedules": describe(ablation, ["vlm"])}
     drawn = list(drawings(tables, about, exports, CONFIDENCE))
     kinds = [name.removeprefix("schedules-") for name, *_ in drawn]
-    assert kinds[:2] == ["all-forest", "all-gains"]
-    assert kinds[2:] == ["curves", "frontier", "entropy", "profiles", "matrix", "importances"], "no run collapsed"
+    assert kinds == ["all-forest", "curves", "frontier", "entropy", "profiles", "matrix", "importances"]
     for name, draw, _ in drawn:
         assert [text for text in draw().texts if text.get_gid() == STALE], name
-    verdict, parts = judge_stability(CLAIM, tables["runs"], tables["gains"], tables["carry"], CONFIDENCE)
+    verdict, parts = judge_stability(CLAIM, tables["runs"], NO_RISES, tables["carry"], CONFIDENCE)
     pictures: Any = AnyPicture()
-    tables["own"] = own_table([], CONFIDENCE)
     text = render_stability(tables, about, Judged(CLAIM, verdict, parts), pictures, CONFIDENCE)
     assert "Exports of schedules are stale" in text
 
@@ -171,6 +178,7 @@ class AnyPicture(dict):
 
 def test_grids_have_figures_of_their_cells(exports, made):
     ablation, tables = made["grid"]
+    tables = tables | stage.own_tables([], SHARE, TOKENS, CONFIDENCE)
     drawn = drawings(tables, {"grid": describe(ablation, [])}, exports, CONFIDENCE)
     names = {name: draw() for name, draw, _ in drawn}
     assert {"grid-heat", "grid-sensitivity"} < set(names)
@@ -180,7 +188,9 @@ def test_grids_have_figures_of_their_cells(exports, made):
 
 def test_the_verdict_is_read_back_as_it_was_written(made, tmp_path):
     tables = together([made[name][1] for name in made])
-    verdict, parts = judge_stability(CLAIM, tables["runs"], tables["gains"], tables["carry"], CONFIDENCE)
+    (own,) = pooled([own_runs(made["grid"][0])])
+    risen = rises(own, answers_of(made_warmup(0.4), "warmup"), HEADLINE, CONFIDENCE)
+    verdict, parts = judge_stability(CLAIM, tables["runs"], risen, tables["carry"], CONFIDENCE)
     (tmp_path / "verdict.csv").write_text(stage.verdict_table(verdict, parts).to_csv(index=False))
     assert stage.read_verdict(tmp_path / "verdict.csv") == (verdict, parts)
 
