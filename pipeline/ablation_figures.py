@@ -80,7 +80,11 @@ def _pixels(about: Mapping[str, Any]) -> list[str]:
 def drawings(tables: Tables, about: Mapping[str, Any], exports: Path, confidence: float) -> Iterator[Drawing]:
     """The figures of all ablations, then those of each."""
     stale = any(item["stale"] for item in about.values())
-    note = f"Intervals over seeds and images, by Holm's procedure within each ablation at {confidence:.0%} together."
+    questions, selections = (_several(about, key) for key in ("questions", "selections"))
+    note = (
+        f"n = {questions} test questions, {selections} scored selections a run. Intervals over new seeds and new "
+        f"images, by Holm's procedure within each ablation at {confidence:.0%} together."
+    )
     yield (
         FOREST,
         partial(forest, tables["effects"], note, stale=stale),
@@ -186,8 +190,8 @@ def _shares(tables: Tables, item: Mapping[str, Any], confidence: float) -> Itera
     if len(parts):
         named = parts.assign(parameter=parts["parameter"].map(_last))
         note = (
-            "Share of the variance between runs, less what seeds alone would give; validation accuracy in thirds of "
-            f"training, then test accuracy. {confidence:.0%} jackknife over seeds."
+            f"{item['seeds']} seeds an arm. Share of the variance between runs, less what seeds alone would give; "
+            f"validation accuracy in thirds of training, then test accuracy. {confidence:.0%} jackknife over seeds."
         )
         yield (
             "importances",
@@ -234,6 +238,12 @@ def kl_paths(export: AblationExport, arms: Mapping[str, Any]) -> pd.DataFrame:
         both = pd.concat({"kl": mean.stack(), "log_prob": at.stack()}, axis=1).dropna()
         parts.append(both.rename_axis(["seed", "step"]).reset_index().assign(arm=arm))
     return pd.concat(parts, ignore_index=True)
+
+
+def _several(about: Mapping[str, Any], key: str) -> str:
+    """A number of every ablation, or the smallest and the largest where they differ."""
+    found = [item[key] for item in about.values()]
+    return f"{min(found):,}" if min(found) == max(found) else f"{min(found):,} to {max(found):,}"
 
 
 def _last(key: str) -> str:

@@ -67,11 +67,13 @@ def together(tables: Sequence[dict[str, pd.DataFrame]]) -> dict[str, pd.DataFram
     return {name: pd.concat(part, ignore_index=True) if part else empty[name] for name, part in parts.items()}
 
 
-def own_tables(parts: Sequence[Own], share: float, tokens: int, confidence: float) -> dict[str, pd.DataFrame]:
-    """OWN: how they train, and what the largest sample of them gains over the pipeline's warm-up on the test."""
-    samples = pooled(parts)
+def own_tables(
+    parts: Sequence[Own], pipeline_steps: int, share: float, tokens: int, confidence: float
+) -> dict[str, pd.DataFrame]:
+    """OWN: how they train, and what the first sample of them gains over the pipeline's warm-up on the test."""
+    samples = pooled(parts, pipeline_steps)
     found = {name: pd.DataFrame(columns=columns) for name, columns in OWN.items()}
-    found["own"] = own_table(samples, confidence)
+    found["own"] = own_table(samples, pipeline_steps, confidence)
     if not samples:
         return found
     rows = pd.read_parquet(EVALUATION / "rows.parquet", columns=list(ROWS), filters=[("method", "==", WARMUP)])
@@ -113,7 +115,8 @@ def main(params: Params) -> None:
         tables.append(ablation_tables(ablation))
         about[name] = describe(ablation, changed(export, params))
         own.append(own_runs(ablation))
-    whole = together(tables) | own_tables([runs for runs in own if runs is not None], share, tokens, confidence)
+    alone = [runs for runs in own if runs is not None]
+    whole = together(tables) | own_tables(alone, params.grpo.steps, share, tokens, confidence)
     claim = load_claims().stability
     verdict, parts = judge_stability(claim, whole["runs"], whole["rises"], whole["carry"], confidence)
     folder = RESULTS / "ablations"

@@ -19,8 +19,9 @@ from grip_core.evaluation.ablations import COLUMNS
 from grip_core.evaluation.arms import Answers, settings
 from grip_core.statistics.intervals import compare
 
-OWN_COLUMNS = ["ablations", "steps", *COLUMNS["stability"].split()[1:]]
-"""Those of the table `stability` after what it is of."""
+OWN_COLUMNS = ["ablations", "steps", "pipeline_steps", *COLUMNS["stability"].split()[1:]]
+"""Those of the table `stability` after what it is of: the runs of so many ablations, their steps, and those that the
+pipeline itself has."""
 HEADLINE = "headline"
 RISE_COLUMNS = ["at", "effect", "low", "high", "corrected_high", "seeds", "images"]
 GAIN_COLUMNS = ["seed", "k", "gain"]
@@ -35,6 +36,11 @@ class Own:
     ablations: int = 1
 
     @property
+    def steps(self) -> int:
+        """Their length."""
+        return int(self.series.accuracy.columns[-1])
+
+    @property
     def kind(self) -> tuple[Any, ...]:
         """What runs that are one sample have in common: their length, and what they were asked."""
         return *self.series.accuracy.columns, *self.answers.k_K, *self.answers.example_E
@@ -47,14 +53,14 @@ def own_runs(ablation: Ablation) -> Own | None:
     return None if run is None else Own(series(ablation, run), ablation.answers[run])
 
 
-def pooled(parts: Sequence[Own]) -> list[Own]:
-    """A sample for each kind of runs, with every seed once: ablations with a seed in common have run it twice. The
-    largest comes first."""
+def pooled(parts: Sequence[Own], pipeline_steps: int) -> list[Own]:
+    """A sample for each kind of runs, with every seed once: ablations with a seed in common have run it twice. First
+    comes the largest of those that are as long as the pipeline's own, if there is one, or else the largest."""
     groups: dict[tuple[Any, ...], list[Own]] = {}
     for part in parts:
         groups.setdefault(part.kind, []).append(part)
     found = [_together(group) for group in groups.values()]
-    return sorted(found, key=lambda own: len(own.answers.seed_R), reverse=True)
+    return sorted(found, key=lambda own: (own.steps == pipeline_steps, len(own.answers.seed_R)), reverse=True)
 
 
 def _together(parts: Sequence[Own]) -> Own:
@@ -78,12 +84,13 @@ def _together(parts: Sequence[Own]) -> Own:
     )
 
 
-def own_table(samples: Sequence[Own], confidence: float) -> pd.DataFrame:
+def own_table(samples: Sequence[Own], pipeline_steps: int, confidence: float) -> pd.DataFrame:
     """OWN_COLUMNS, a row a sample."""
     rows = [
         {
             "ablations": own.ablations,
-            "steps": own.series.accuracy.columns[-1],
+            "steps": own.steps,
+            "pipeline_steps": pipeline_steps,
             **steadiness(own.series, confidence),
         }
         for own in samples

@@ -79,11 +79,13 @@ def prevention_sentences(tables: Tables) -> list[str]:
 
 
 def own_sentences(tables: Tables) -> list[str]:
-    """How steadily the runs at the pipeline's own settings train: those of the length that most of them have."""
+    """How steadily the runs at the pipeline's own settings train: those of the first length in the table."""
     if tables["own"].empty:
         return ["No ablation exported has a run at them."]
     own = tables["own"].to_dict("records")[0]
-    of = f"{_count(own['seeds'], 'run')} of {own['steps']} steps, all of other seeds"
+    short = own["steps"] < own["pipeline_steps"]
+    length = f"{own['steps']} steps (the pipeline has {own['pipeline_steps']})" if short else f"{own['steps']} steps"
+    of = f"{_count(own['seeds'], 'run')} of {length}, all of other seeds"
     if own["seeds"] < 2:
         return [f"Only {of}, is there: nothing is known of how seeds differ."]
     share = {key: f"{100 * own[key]:.1f}" for key in ("accuracy", "spread", "worst_seed", "risk_across_runs")}

@@ -35,7 +35,7 @@ def judged(tmp_path: Path, collapsed: int = 0, start: float = 0.4, own: float = 
     ablation = ablation_of(made_export(tmp_path / "it", arms, seeds))
     tables, runs = ablation_tables(ablation), own_runs(ablation)
     twice = pd.concat([tables["runs"], tables["runs"].assign(ablation="again")])
-    (both,) = pooled([runs, runs])
+    (both,) = pooled([runs, runs], 120)
     risen = rises(both, answers_of(made_warmup(start), "warmup"), HEADLINE, CONFIDENCE)
     return judge_stability(CLAIM, twice, risen, tables["carry"], CONFIDENCE)
 

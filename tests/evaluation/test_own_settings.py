@@ -38,7 +38,7 @@ def own_of(folder, first: int = 0, collapsed: int = 0, **settings) -> Own | None
 
 def test_ablations_of_other_seeds_add_up(tmp_path):
     one, two = own_of(tmp_path / "one"), own_of(tmp_path / "two", first=4, collapsed=1)
-    table = own_table(pooled([one, two]), CONFIDENCE)
+    table = own_table(pooled([one, two], 120), 120, CONFIDENCE)
     assert list(table) == OWN_COLUMNS
     (row,) = table.to_dict("records")
     assert (row["ablations"], row["seeds"], row["collapsed"], row["steps"]) == (2, 8, 1, 120)
@@ -46,13 +46,13 @@ def test_ablations_of_other_seeds_add_up(tmp_path):
     assert (row["accuracy"], row["spread"]) == pytest.approx((test_R.mean(), test_R.std(ddof=1)))
     assert row["worst_seed"] == test_R.min()
     assert row["agreement"] == 0.5
-    (sample,) = pooled([two, one])
+    (sample,) = pooled([two, one], 120)
     assert sample.answers.seed_R.tolist() == sample.series.accuracy.index.tolist() == list(range(8))
     np.testing.assert_array_equal(sample.series.test_R, test_R)
 
 
 def test_a_seed_that_two_ablations_have_run_counts_once(tmp_path):
-    (sample,) = pooled([own_of(tmp_path / "one"), own_of(tmp_path / "two", first=2)])
+    (sample,) = pooled([own_of(tmp_path / "one"), own_of(tmp_path / "two", first=2)], 120)
     assert sample.answers.correct_REK.shape[0] == len(sample.series.test_R) == 6
 
 
@@ -60,13 +60,15 @@ def test_runs_of_another_length_or_other_questions_are_another_sample(tmp_path):
     long, more = own_of(tmp_path / "one"), own_of(tmp_path / "more", first=8)
     short = replace(long, series=replace(long.series, accuracy=long.series.accuracy.iloc[:, :3]))
     fewer = replace(long, answers=long.answers.only(long.answers.names[1:]))
-    table = own_table(pooled([short, fewer, long, more]), CONFIDENCE)
+    parts = [short, fewer, long, more]
+    table = own_table(pooled(parts, 7), 7, CONFIDENCE)
     assert table[["steps", "seeds", "ablations"]].to_numpy().tolist() == [[120, 8, 2], [60, 4, 1], [120, 4, 1]]
+    assert [own.steps for own in pooled(parts, 60)] == [60, 120, 120], "those as long as the pipeline's come first"
 
 
 def test_arms_of_other_settings_are_none_of_them(tmp_path):
     assert own_of(tmp_path / "x", **{"grpo.beta": 0.1}) is None
-    assert own_table(pooled([]), CONFIDENCE).empty
+    assert own_table(pooled([], 120), 120, CONFIDENCE).empty
 
 
 def test_a_series_is_in_the_order_of_its_seeds(tmp_path):
@@ -78,7 +80,7 @@ def test_a_series_is_in_the_order_of_its_seeds(tmp_path):
 
 
 def test_the_rise_is_over_new_seeds_and_new_images_at_every_budget(tmp_path):
-    (sample,) = pooled([own_of(tmp_path / "one"), own_of(tmp_path / "two", first=4)])
+    (sample,) = pooled([own_of(tmp_path / "one"), own_of(tmp_path / "two", first=4)], 120)
     table = rises(sample, START, made_ablations.HEADLINE, CONFIDENCE)
     assert list(table) == RISE_COLUMNS
     assert table["at"].tolist() == [HEADLINE, *map(str, BUDGETS)]

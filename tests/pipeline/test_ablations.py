@@ -123,7 +123,7 @@ def test_the_page_answers_in_computed_sentences(run_here):
         "Causes: it drifted from the warm-up (3).",
         "In the ablation grid, runs collapsed at beta=0 (3 of 4); none of the 12 runs of the other arms.",
         "Whatever was varied, no run collapsed in the ablation rates and schedules.",
-        "Of 4 runs of 120 steps, all of other seeds, test accuracy at the headline budgets is 6",
+        "Of 4 runs of 120 steps (the pipeline has 200), all of other seeds, test accuracy at the headline budgets is 6",
         "Against the warm-up they gain +20.0 points, [+",
         "In 0 of 3 ablations the seed matters more than all that was varied.",
         "In the ablation grid the default is beaten by size=32 (+2",
@@ -158,7 +158,7 @@ def test_stale_exports_are_named_and_their_figures_marked(exports, monkeypatch):
     longer = params.model_copy(update={"grpo": params.grpo.model_copy(update={"steps": 7})})
     assert stage.changed(found["schedules"], longer) == ["vlm", "grpo.steps"]
     ablation = ablation_of(exports / "schedules")
-    tables = ablation_tables(ablation) | stage.own_tables([], SHARE, TOKENS, CONFIDENCE)
+    tables = ablation_tables(ablation) | stage.own_tables([], 120, SHARE, TOKENS, CONFIDENCE)
     about = {"schedules": describe(ablation, ["vlm"])}
     drawn = list(drawings(tables, about, exports, CONFIDENCE))
     kinds = [name.removeprefix("schedules-") for name, *_ in drawn]
@@ -178,7 +178,7 @@ class AnyPicture(dict):
 
 def test_grids_have_figures_of_their_cells(exports, made):
     ablation, tables = made["grid"]
-    tables = tables | stage.own_tables([], SHARE, TOKENS, CONFIDENCE)
+    tables = tables | stage.own_tables([], 120, SHARE, TOKENS, CONFIDENCE)
     drawn = drawings(tables, {"grid": describe(ablation, [])}, exports, CONFIDENCE)
     names = {name: draw() for name, draw, _ in drawn}
     assert {"grid-heat", "grid-sensitivity"} < set(names)
@@ -188,7 +188,7 @@ def test_grids_have_figures_of_their_cells(exports, made):
 
 def test_the_verdict_is_read_back_as_it_was_written(made, tmp_path):
     tables = together([made[name][1] for name in made])
-    (own,) = pooled([own_runs(made["grid"][0])])
+    (own,) = pooled([own_runs(made["grid"][0])], 120)
     risen = rises(own, answers_of(made_warmup(0.4), "warmup"), HEADLINE, CONFIDENCE)
     verdict, parts = judge_stability(CLAIM, tables["runs"], risen, tables["carry"], CONFIDENCE)
     (tmp_path / "verdict.csv").write_text(stage.verdict_table(verdict, parts).to_csv(index=False))
