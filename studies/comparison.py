@@ -60,12 +60,19 @@ class Comparison(Training):
     @classmethod
     def check_trial(cls, params: Params, base: Params, source: str) -> None:
         """See Trainable."""
-        method, positions = params.supervised.method, params.vlm.positions
-        if method != "none" and positions != "original":
-            raise UserError(
-                f"{source}: vlm.positions must be original for supervised.method={method}, but got {positions}; leave "
-                "one of the two out"
-            )
+        method = params.supervised.method
+        if method == "none":
+            return
+        asked = {
+            "vlm.positions": (params.vlm.positions, "original", params.vlm.positions != "original"),
+            "budgets.schedule": (params.budgets.schedule, "another", params.budgets.schedule == "adaptive"),
+        }
+        for key, (value, rule, refused) in asked.items():
+            if refused:
+                raise UserError(
+                    f"{source}: {key} must be {rule} for supervised.method={method}, but got {value}; leave one of the "
+                    "two out"
+                )
 
     @staticmethod
     def needed(params: Params) -> list[Path]:

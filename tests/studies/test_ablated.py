@@ -73,6 +73,15 @@ def test_supervised_training_needs_the_original_positions_of_the_base_too(params
             trainable.check_trial(changed_params(base, {"supervised.method": "distill"}, "x"), base, "x")
 
 
+def test_a_schedule_that_learns_from_rewards_is_refused_where_there_are_none(params):
+    adaptive = changed_params(params, {"budgets.schedule": "adaptive"}, "x")
+    Comparison.check_trial(adaptive, params, "x")
+    with pytest.raises(
+        UserError, match=r"^x: budgets.schedule must be another for supervised.method=gumbel, but got ad"
+    ):
+        Comparison.check_trial(changed_params(adaptive, {"supervised.method": "gumbel"}, "x"), params, "x")
+
+
 def test_a_launch_asks_it_of_every_arm(tmp_path, params):
     clash = {"vlm.positions": "compact", "grpo.reward.gain": 1.0}
     path = written(
