@@ -66,10 +66,7 @@ def curves(lines: Mapping[tuple[str, int], Sequence[Mapping[str, float]]]) -> pd
 
 
 def agreement(rows: pd.DataFrame) -> pd.DataFrame:
-    """The mean Jaccard index over questions of the sets that two seeds of an arm keep, for every two and every k.
-
-    Not `mean_pairwise`, which would average over the pairs too: whoever reads the table can, and may resample them.
-    """
+    """The mean Jaccard index over questions of the sets that two seeds of an arm keep, for every two and every k."""
     found = []
     for (arm, k), part in rows.groupby(["method", "k"], observed=True):
         questions = ["benchmark", "example_id"]

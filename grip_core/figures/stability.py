@@ -54,7 +54,7 @@ def render_stability(
         "How often does training collapse?": collapse_sentences(tables, about, confidence),
         "What prevents it?": prevention_sentences(tables),
         "How steady are the default settings?": own_sentences(tables),
-        "How much do seeds matter against settings?": seeds_sentences(tables),
+        "How much do seeds matter against settings?": seeds_sentences(tables, confidence),
         "Which defaults are safe?": defaults_sentences(tables),
         "How far does one scorer carry over budgets?": budgets_sentences(tables),
     }

@@ -10,10 +10,12 @@ import pandas as pd
 from grip_core.claims.schema import Stability
 from grip_core.claims.stability import NOT_RUN, Part, PartName, distinct, of_own_settings
 from grip_core.evaluation.ablation_accuracy import TEST
+from grip_core.evaluation.ablation_training import POWER
 from grip_core.evaluation.own_settings import HEADLINE
 from grip_core.evaluation.words import listed, points
 from grip_core.figures.arms import arm_label
 from grip_core.statistics.importance import SEEDS
+from grip_core.statistics.power import seeds_needed
 from grip_core.statistics.survival import wilson_interval
 
 Tables = Mapping[str, pd.DataFrame]
@@ -30,6 +32,7 @@ CAUSES = {
     "accuracy": "accuracy fell below the warm-up's",
     "nan": "a number was not finite",
 }
+POINT = 0.01
 PARTS: Mapping[PartName, str] = {
     "collapse": "Runs do not collapse",
     "gain": "Accuracy rises from the warm-up's",
@@ -107,7 +110,7 @@ def own_sentences(tables: Tables) -> list[str]:
     return [level, *risen, course]
 
 
-def seeds_sentences(tables: Tables) -> list[str]:
+def seeds_sentences(tables: Tables, confidence: float) -> list[str]:
     """How much seeds matter against what was varied."""
     importances, stability = tables["importances"], tables["stability"]
     test = importances[(importances["phase"] == TEST) & (importances["parameter"] == SEEDS)].dropna(
@@ -124,10 +127,12 @@ def seeds_sentences(tables: Tables) -> list[str]:
         )
     spread = stability["spread"].dropna()
     if len(spread):
+        needed = seeds_needed(POINT, 2**0.5 * spread.median(), POWER, 1 - confidence) if spread.median() > 0 else 2
         found.append(
             f"Seeds of one arm differ by {100 * spread.median():.1f} points (median standard deviation over arms, at "
             f"most {100 * spread.max():.1f}); the difference between two arms that would be found four times in five "
-            f"is {100 * stability['detectable'].median():.1f} points (median)."
+            f"is {100 * stability['detectable'].median():.1f} points (median). To find one of a point so often takes "
+            f"{needed} seeds an arm, as far as seeds go: new questions add to it."
         )
     agreement = stability.dropna(subset=["agreement"])
     if len(agreement):

@@ -1,11 +1,9 @@
 """Whether seeds that score alike also keep the same tokens.
 
-Shape legend: S seeds, E examples, N visual tokens, k of which are kept.
+Shape legend: E examples, N visual tokens, k of which are kept.
 """
 
 from __future__ import annotations
-
-from itertools import combinations
 
 import numpy as np
 from scipy import stats
@@ -18,13 +16,6 @@ def jaccard(kept_EN: np.ndarray, other_EN: np.ndarray) -> np.ndarray:
     """
     either_E = (kept_EN | other_EN).sum(-1)
     return np.where(either_E > 0, (kept_EN & other_EN).sum(-1) / np.maximum(either_E, 1), 1.0)
-
-
-def mean_pairwise(kept_SEN: np.ndarray) -> float:
-    """Mean Jaccard index over examples and over pairs of different seeds. Raises ValueError below two seeds."""
-    if len(kept_SEN) < 2:
-        raise ValueError(f"agreement needs at least two seeds, but got {len(kept_SEN)}")
-    return float(np.mean([jaccard(one_EN, other_EN).mean() for one_EN, other_EN in combinations(kept_SEN, 2)]))
 
 
 def chance_level(k: int, n: int) -> float:

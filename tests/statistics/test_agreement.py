@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from grip_core.statistics.agreement import chance_level, jaccard, mean_pairwise
+from grip_core.statistics.agreement import chance_level, jaccard
 
 
 def _sets(*members: str) -> np.ndarray:
@@ -16,17 +16,6 @@ def test_jaccard_by_hand():
     # Two of three shared; none; all; and nothing kept by both, which is agreement.
     found = jaccard(_sets("abc", "ab", "d", ""), _sets("ab", "cd", "d", ""))
     np.testing.assert_allclose(found, [2 / 3, 0.0, 1.0, 1.0])
-
-
-def test_mean_pairwise_takes_every_pair_of_seeds_once():
-    # Example 0: ab-ac 1/3, ab-cd 0, ac-cd 1/3; example 1: 1, 0, 0.
-    kept_SEN = np.stack([_sets("ab", "a"), _sets("ac", "a"), _sets("cd", "b")])
-    assert mean_pairwise(kept_SEN) == pytest.approx((2 / 3 + 1) / 6)
-
-
-def test_one_seed_agrees_with_nobody():
-    with pytest.raises(ValueError, match="two seeds"):
-        mean_pairwise(np.ones((1, 2, 4), dtype=bool))
 
 
 @pytest.mark.parametrize(("k", "n"), [(1, 5), (2, 5), (4, 6), (5, 5)])
