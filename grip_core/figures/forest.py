@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from grip_core.figures.arms import arm_label
 from grip_core.figures.column_width import PAGE, SMALL, finish, handle, legend_above, panels, wrapped
@@ -22,6 +23,8 @@ LOOKS = {
 LEGEND = {"better": "better than the baseline", "undecided": "undecided", "worse": "worse than the baseline"}
 ROW = 0.165  # inches
 NAMES = 0.3  # of the width
+LINEAR, LINEAR_SHARE = 4.0, 1.5  # points: as far as effects are mostly; decades that they take of the axis, a side
+TICKS = (1, 2, 4, 10, 20, 40, 80)
 GAP = 0.35  # of a row, between ablations
 
 
@@ -29,12 +32,20 @@ def forest(table: pd.DataFrame, note: str, *, width: float = PAGE, stale: bool =
     """A row an arm under the name of its ablation, in the order of the table, which has ablation, arm, effect, low,
     high (shares), seeds and verdict.
 
-    Effects are drawn in points. An end of an interval that is infinite stops at the frame.
+    Effects are drawn in points. An end of an interval that is infinite stops at the frame. Where some are far larger
+    than LINEAR, what is beyond it is drawn logarithmically, and the note says so.
     """
     rows = _rows(table, width)
     lowest = rows[-1].height
     figure, (axis,), _ = panels(1, width, width, ROW * (lowest + 1) + 0.4)
-    axis.set_xlim(_limits(table))
+    limits = _limits(table)
+    if max(map(abs, limits)) > 2 * LINEAR:
+        axis.set_xscale("symlog", linthresh=LINEAR, linscale=LINEAR_SHARE)
+        axis.xaxis.set_major_locator(FixedLocator([*(-size for size in TICKS[::-1]), 0, *TICKS]))
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        note = f"{note} Logarithmic beyond {LINEAR:g} points."
+    axis.set_xlim(limits)
     axis.set_ylim(lowest + 0.6, -0.6)
     axis.axvline(0.0, color=INK, lw=0.8, zorder=1)
     for row in rows:

@@ -372,3 +372,19 @@ def test_profiles_have_a_panel_an_arm_over_thresholds():
     assert line.get_xdata().tolist() == STEPS
     assert line.get_ydata() == pytest.approx(PROFILES.loc[PROFILES["arm"] == "group_size=4", "share"])
     assert "baseline" in {line.get_label() for line in figure.axes[1].lines}
+
+
+def test_a_forest_of_small_and_large_effects_is_linear_where_most_of_them_are():
+    broken = EFFECTS.assign(effect=[0.01, -0.02, -0.3], low=[0.0, -0.03, -0.33], high=[0.02, -0.01, -0.27])
+    figure = forest(broken, NOTE)
+    figure.draw_without_rendering()
+    (axis,) = figure.axes
+    assert " ".join(figure.get_supxlabel().split()) == f"{NOTE} Logarithmic beyond 4 points."
+    places = axis.transData.transform([(-40, 0), (-4, 0), (0, 0), (1, 0), (2, 0)])[:, 0]
+    assert places[4] - places[3] == pytest.approx(places[3] - places[2])
+    assert places[1] - places[0] < places[2] - places[1]
+    low, high = axis.get_xlim()
+    shown = [tick.get_text() for tick in axis.get_xticklabels() if low <= tick.get_position()[0] <= high]
+    minus = "\N{MINUS SIGN}"
+    assert [said.replace(minus, "-") for said in shown] == ["-20", "-10", "-4", "-2", "-1", "0", "1", "2", "4"]
+    assert FIGURES["forest"]().axes[0].get_xscale() == "linear"
