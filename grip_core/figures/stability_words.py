@@ -63,7 +63,7 @@ def collapse_sentences(tables: Tables, about: About, confidence: float) -> list[
 
 
 def prevention_sentences(tables: Tables) -> list[str]:
-    """In which arms runs collapse, ablation by ablation."""
+    """In which arms runs collapse, ablation by ablation, and which arms fail in another way."""
     runs, found, calm = tables["runs"], [], []
     for name, part in runs.groupby("ablation", sort=False):
         by_arm = part.groupby("arm", sort=False)["collapsed"].agg(["sum", "size"])
@@ -75,9 +75,14 @@ def prevention_sentences(tables: Tables) -> list[str]:
         rest = f"none of the {good['size'].sum()} runs of the other arms" if len(good) else "no arm without"
         found.append(f"In the ablation {arm_label(str(name))}, runs collapsed at {where}; {rest}.")
     if not found:
-        return ["No run collapsed, so that nothing here can be said to prevent it."]
-    if calm:
+        found.append("No run collapsed, so that nothing here can be said to prevent it.")
+    elif calm:
         found.append(f"Whatever was varied, no run collapsed in the ablation {listed(calm)}.")
+    effects = tables["effects"]
+    worse = effects[effects["verdict"] == "worse"].sort_values("effect").to_dict("records")
+    if worse:
+        each = listed([f"{arm_label(row['arm'])} {points(row)}" for row in worse])
+        found.append(f"Collapse is not the only way to fail. Shown to end worse than the default: {each}.")
     return found
 
 

@@ -123,6 +123,7 @@ def test_the_page_answers_in_computed_sentences(run_here):
         "Causes: it drifted from the warm-up (3).",
         "In the ablation grid, runs collapsed at beta=0 (3 of 4); none of the 12 runs of the other arms.",
         "Whatever was varied, no run collapsed in the ablation rates and schedules.",
+        "Shown to end worse than the default: beta=0 (\N{MINUS SIGN}30",
         "Of 4 runs of 120 steps (the pipeline has 200), all of other seeds, test accuracy at the headline budgets is 6",
         "Against the warm-up they gain +20.0 points, [+",
         "In 0 of 3 ablations the seed matters more than all that was varied.",
