@@ -245,7 +245,7 @@ def test_a_shipped_ablation_is_sound_and_short(tmp_path, params, path):
     assert definition.name == path.stem
     assert definition.trainable == "studies.ablated:Ablation"
     assert definition.objectives[0].metric == "accuracy"
-    assert definition.seeds == list(range(10, 15 if path.stem in CENTRAL else 13))
+    assert len(definition.seeds) == (5 if path.stem in CENTRAL else 3)
     assert definition.compute.selections == 51200
     assert definition.compute.rungs >= params.grpo.collapse.evaluations  # or none could be seen by accuracy
     assert definition.budget.trials == len(definition.arms) >= 2
@@ -254,6 +254,14 @@ def test_a_shipped_ablation_is_sound_and_short(tmp_path, params, path):
     assert f" {len(definition.arms)} arms of {len(definition.seeds)} seeds. name:" in comment
     (tmp_path / "again.yaml").write_text(as_yaml(definition))
     assert load_definition(tmp_path / "again.yaml", params) == definition
+
+
+def test_no_seed_is_of_two_studies(params):
+    """Runs of the default settings are one sample over all ablations, and tuning seeds are not test seeds."""
+    studies = [load_definition(path, params) for path in [*SHIPPED, *(ROOT / "studies").glob("*.yaml")]]
+    seeds = [seed for study in studies for seed in {*study.seeds, *(study.promote.seeds if study.promote else [])}]
+    assert len(studies) == len(SHIPPED) + 2
+    assert len(set(seeds)) == len(seeds)
 
 
 def shown(definition: Definition, params: Params) -> str:
