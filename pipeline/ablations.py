@@ -114,9 +114,9 @@ def main(params: Params) -> None:
         ablation = Ablation(name, export, tokens, share, confidence)
         tables.append(ablation_tables(ablation))
         about[name] = describe(ablation, changed(export, params))
-        own.append(own_runs(ablation))
-    alone = [runs for runs in own if runs is not None]
-    whole = together(tables) | own_tables(alone, params.grpo.steps, share, tokens, confidence)
+        if (runs := own_runs(ablation)) is not None:
+            own.append(runs)
+    whole = together(tables) | own_tables(own, params.grpo.steps, share, tokens, confidence)
     claim = load_claims().stability
     verdict, parts = judge_stability(claim, whole["runs"], whole["rises"], whole["carry"], confidence)
     folder = RESULTS / "ablations"

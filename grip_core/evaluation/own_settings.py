@@ -104,8 +104,7 @@ def rises(own: Own, start: Answers, headline: Sequence[int], confidence: float) 
 
     `corrected_high` is the upper bound of intervals that hold at all single budgets at once (Bonferroni).
     """
-    ours, theirs = same_questions(own.answers, start)
-    budgets = sorted(set(ours.k_K.tolist()) & set(theirs.k_K.tolist()))
+    ours, theirs, budgets = in_common(own.answers, start)
     table = []
     for at, asked in [(HEADLINE, list(headline)), *((str(k), [k]) for k in budgets)]:
         item = compare(ours.at(asked), theirs.at(asked), ours.image_E, ours.benchmark_E)
@@ -119,14 +118,13 @@ def rises(own: Own, start: Answers, headline: Sequence[int], confidence: float) 
 
 def gains(own: Own, start: Answers) -> pd.DataFrame:
     """GAIN_COLUMNS: test accuracy of each run minus that of `start`, at each budget."""
-    ours, theirs = same_questions(own.answers, start)
-    budgets = sorted(set(ours.k_K.tolist()) & set(theirs.k_K.tolist()))
+    ours, theirs, budgets = in_common(own.answers, start)
     by_budget = {k: ours.seed_means([k]) - theirs.seed_means([k]).mean() for k in budgets}
     found = [(seed, k, gain) for k, gain_R in by_budget.items() for seed, gain in zip(ours.seed_R, gain_R, strict=True)]
     return pd.DataFrame(found, columns=GAIN_COLUMNS)
 
 
-def same_questions(one: Answers, other: Answers) -> tuple[Answers, Answers]:
-    """Both, with the questions that both have been asked."""
+def in_common(one: Answers, other: Answers) -> tuple[Answers, Answers, list[int]]:
+    """Both, with the questions that both have been asked, and the budgets at which both were."""
     common = set(one.names) & set(other.names)
-    return one.only(common), other.only(common)
+    return one.only(common), other.only(common), sorted(set(one.k_K.tolist()) & set(other.k_K.tolist()))

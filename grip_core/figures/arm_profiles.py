@@ -6,12 +6,10 @@ from collections.abc import Mapping
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
-from matplotlib.ticker import PercentFormatter
 
-from grip_core.figures.bands import OPACITY, arm_panels, reference
-from grip_core.figures.column_width import PAGE, TEXT, finish, handle, legend_above
-from grip_core.figures.palette import QUIET, Style
+from grip_core.figures.column_width import PAGE
+from grip_core.figures.palette import Style
+from grip_core.figures.shares import share_panels
 
 
 def arm_profiles(
@@ -21,17 +19,6 @@ def arm_profiles(
 
     The baseline is repeated, thin.
     """
-    figure, axes = arm_panels(table, "share", look, width, 1.15, x="threshold")
-    for axis in axes.values():
-        axis.set_ylim(0.0, 1.04)
-        axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    figure.supylabel("scores above it", fontsize=TEXT)
-    legend_above(
-        figure,
-        [
-            handle(Style(QUIET, ""), "scores of the arm"),
-            Patch(color=QUIET, alpha=2 * OPACITY, lw=0, label="its interval"),
-            handle(reference(look), "baseline"),
-        ],
-    )
-    return finish(figure, note, stale)
+    named = table.rename(columns={"share": "scores above it"})
+    words = ("scores of the arm", "their interval")
+    return share_panels(named, "scores above it", words, look, note, x="threshold", width=width, stale=stale)
