@@ -14,7 +14,7 @@ from grip_core.claims.schema import Stability
 from grip_core.evaluation.ablation_accuracy import ALL
 from grip_core.evaluation.ablation_training import scored_per_step, thin_curve
 from grip_core.evaluation.ablations import COLUMNS
-from grip_core.evaluation.arms import curve
+from grip_core.evaluation.arms import curve, setting
 from grip_core.evaluation.exports import AblationExport
 from grip_core.evaluation.own_settings import HEADLINE
 from grip_core.figures.arm_curves import arm_curves
@@ -139,6 +139,8 @@ def ablation_figures(
             "Share of runs that have not collapsed.",
         )
     note = f"{runs}; lines: means over seeds, from the warm-up on; markers: where runs end."
+    if any(setting(export.manifest, found["run"], "grpo.distribution") == "bernoulli" for found in arms.values()):
+        note += " Bernoulli decides on every token, and has its KL per token."
     yield (
         "frontier",
         partial(kl_reward_frontier, kl_paths(export, arms), look, note, stale=stale),
