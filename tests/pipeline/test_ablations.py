@@ -28,6 +28,7 @@ from tests.evaluation.made_ablations import (
     SCHEDULES,
     SHARE,
     TOKENS,
+    Made,
     ablation_of,
     made_export,
     made_warmup,
@@ -218,3 +219,14 @@ def test_paths_start_at_the_warm_up_with_the_mean_kl_since(made):
     assert own["log_prob"].iloc[0] == pytest.approx(-0.6)
     broken = paths[(paths["arm"] == "beta=0") & (paths["seed"] == 0)]
     assert broken["step"].tolist() == [0, 30, 60], "it ended there"
+
+
+@pytest.mark.parametrize(("distribution", "said"), [("plackett_luce", False), ("bernoulli", True)])
+def test_the_frontier_says_where_a_kl_is_per_token(tmp_path, distribution, said):
+    folder = made_export(
+        tmp_path / "made", {"baseline": Made({"seed": "any"})}, own={"grpo.distribution": distribution}
+    )
+    ablation = ablation_of(folder)
+    drawn = ablation_figures(ablation_tables(ablation), describe(ablation, []), ablation.export, CONFIDENCE)
+    figure = next(draw() for kind, draw, _ in drawn if kind == "frontier")
+    assert any("per token" in " ".join(text.get_text().split()) for text in figure.texts) == said
