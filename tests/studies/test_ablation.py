@@ -30,7 +30,7 @@ SHIPPED = sorted((ROOT / "studies" / "ablations").glob("*.yaml"))
 CENTRAL = {"group_size_kl", "budget_schedule", "warmup", "distribution"}
 HEADLINE = "headline"
 SELECTIONS = 51200
-IN_45_MINUTES = 80 * SELECTIONS  # of 65 s a run, on two cores
+SELECTIONS_IN_45_MINUTES = 80 * SELECTIONS  # of 65 s a run, on two cores
 
 
 # Expansion ------------------------------------------------------------------------------------------------------------
@@ -252,7 +252,7 @@ def test_a_shipped_ablation_is_sound_and_short(tmp_path, params, path):
     assert definition.compute.selections == (pipeline if path.stem == HEADLINE else SELECTIONS)
     assert definition.compute.rungs >= params.grpo.collapse.evaluations  # or none could be seen by accuracy
     assert definition.budget.trials == len(definition.arms) >= 2
-    assert len(definition.arms) * len(definition.seeds) * definition.compute.selections <= IN_45_MINUTES
+    assert len(definition.arms) * len(definition.seeds) * definition.compute.selections <= SELECTIONS_IN_45_MINUTES
     comment = " ".join(path.read_text().replace("# ", "").splitlines())
     assert f" {len(definition.arms)} arms of {len(definition.seeds)} seeds. name:" in comment
     (tmp_path / "again.yaml").write_text(as_yaml(definition))
