@@ -83,7 +83,7 @@ def drawings(tables: Tables, about: Mapping[str, Any], exports: Path, confidence
     questions, selections = (_several(about, key) for key in ("questions", "selections"))
     note = (
         f"n = {questions} test questions, {selections} scored selections a run. Intervals over new seeds and new "
-        f"images, by Holm's procedure within each ablation at {confidence:.0%} together."
+        f"images, by Holm's procedure within each ablation at {confidence:.0%} together. Every arm has one warm-up."
     )
     yield (
         FOREST,

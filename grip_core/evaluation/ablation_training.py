@@ -53,7 +53,11 @@ class Series:
 def stability_table(ablation: Ablation) -> list[dict[str, Any]]:
     """A row an arm."""
     return [
-        {"arm": arm.name, **steadiness(series(ablation, arm.run), ablation.confidence)}
+        {
+            "arm": arm.name,
+            "settings": _settings_text(ablation.export.manifest, arm.run),
+            **steadiness(series(ablation, arm.run), ablation.confidence),
+        }
         for arm in ablation.arms.values()
     ]
 

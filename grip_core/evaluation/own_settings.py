@@ -19,8 +19,8 @@ from grip_core.evaluation.ablations import COLUMNS
 from grip_core.evaluation.arms import Answers, settings
 from grip_core.statistics.intervals import compare
 
-OWN_COLUMNS = ["ablations", "steps", "pipeline_steps", *COLUMNS["stability"].split()[1:]]
-"""Those of the table `stability` after what it is of: the runs of so many ablations, their steps, and those that the
+OWN_COLUMNS = ["ablations", "steps", "pipeline_steps", *COLUMNS["stability"].split()[2:]]
+"""Those of the table `stability` after what they are of: the runs of so many ablations, their steps, and those that the
 pipeline itself has."""
 HEADLINE = "headline"
 RISE_COLUMNS = ["at", "effect", "low", "high", "corrected_high", "seeds", "images"]

@@ -24,6 +24,7 @@ from grip_core.figures.stability_words import (
     seeds_sentences,
     stale_sentence,
     verdict_words,
+    warmup_sentences,
 )
 
 TEMPLATE = "stability.html.j2"
@@ -54,7 +55,7 @@ def render_stability(
         "How often does training collapse?": collapse_sentences(tables, about, confidence),
         "What prevents it?": prevention_sentences(tables),
         "How steady are the default settings?": own_sentences(tables),
-        "How much do seeds matter against settings?": seeds_sentences(tables, confidence),
+        "How much do seeds matter against settings?": [*seeds_sentences(tables, confidence), *warmup_sentences(tables)],
         "Which defaults are safe?": defaults_sentences(tables),
         "How far does one scorer carry over budgets?": budgets_sentences(tables),
     }

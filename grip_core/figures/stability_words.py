@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,6 +34,11 @@ CAUSES = {
     "nan": "a number was not finite",
 }
 POINT = 0.01
+WARMUP_SEED = "warmup.seed"
+ONE_WARMUP = (
+    "All seeds of an arm start from one warm-up, which is a draw too: no interval and no spread over seeds knows how "
+    "another warm-up of the same settings would do."
+)
 PARTS: Mapping[PartName, str] = {
     "collapse": "Runs do not collapse",
     "gain": "Accuracy rises from the warm-up's",
@@ -147,6 +153,26 @@ def seeds_sentences(tables: Tables, confidence: float) -> list[str]:
             f"{agreement['agreement_chance'].median():.0%}."
         )
     return found
+
+
+def warmup_sentences(tables: Tables) -> list[str]:
+    """What intervals do not know of warm-ups, and how far training from two that differ by their seed was apart."""
+    found = [ONE_WARMUP]
+    stability = tables["stability"]
+    for (name, _), part in stability.groupby(["ablation", stability["settings"].map(_but_warmup_seed)], sort=False):
+        if len(part) > 1:
+            ends = listed([f"{100 * row.accuracy:.1f} % ({arm_label(row.arm)})" for row in part.itertuples()])
+            spread = part["spread"].mean()
+            seeds = f"; seeds from one of them differ by {100 * spread:.1f} points (standard deviation)"
+            found.append(
+                f"In the ablation {arm_label(str(name))}, from warm-ups that differ by their seed alone, training "
+                f"ends at {ends}{seeds if pd.notna(spread) else ''}."
+            )
+    return found
+
+
+def _but_warmup_seed(settings: str) -> str:
+    return json.dumps({key: value for key, value in json.loads(settings).items() if key != WARMUP_SEED}, sort_keys=True)
 
 
 def defaults_sentences(tables: Tables) -> list[str]:

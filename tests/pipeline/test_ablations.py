@@ -18,6 +18,7 @@ from grip_core.evaluation.arms import answers_of
 from grip_core.evaluation.own_settings import RISE_COLUMNS, own_runs, pooled, rises
 from grip_core.figures.column_width import STALE
 from grip_core.figures.stability import Judged, render_stability
+from grip_core.figures.stability_words import warmup_sentences
 from pipeline import ablations as stage
 from pipeline.ablation_figures import ablation_figures, drawings, kl_paths, read_tables, write_stability
 from pipeline.ablations import ABOUT, read_ablations, together
@@ -136,6 +137,24 @@ def test_the_page_answers_in_computed_sentences(run_here):
     ):
         assert said in text, said
     assert "stale" not in text.split("<body>")[1].lower()
+
+
+@pytest.mark.parametrize(("seeds", "also"), [(4, "; seeds from one of them differ by 1."), (1, ".")])
+def test_warm_ups_that_differ_by_their_seed_alone_are_told_side_by_side(tmp_path, seeds, also):
+    longer = {"warmup.steps": 9}
+    arms = {
+        "baseline": Made({"warmup": "first"}, 0.5),
+        "warmup=other": Made({"warmup": "other"}, 0.6, settings={"warmup.seed": 1}),
+        "warmup=alone": Made({"warmup": "alone"}, 0.6, settings={"warmup.sharpness": 3.0}),
+        "warmup=longer": Made({"warmup": "longer"}, 0.75, settings=longer),
+        "warmup=longer_other": Made({"warmup": "longer_other"}, 0.8, settings={"warmup.seed": 1, **longer}),
+    }
+    stability = ablation_tables(ablation_of(made_export(tmp_path / "warmups", arms, seeds)))["stability"]
+    general, short, long = warmup_sentences({"stability": stability})
+    assert "one warm-up" in general
+    told = "training ends at 50.0 % (baseline) and 60.0 % (warmup=other)" + also
+    assert told in short
+    assert "75.0 % (warmup=longer) and 80.0 % (warmup=longer other)" in long
 
 
 @pytest.mark.slow
