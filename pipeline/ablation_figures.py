@@ -82,8 +82,8 @@ def drawings(tables: Tables, about: Mapping[str, Any], exports: Path, confidence
     stale = any(item["stale"] for item in about.values())
     questions, selections = (_several(about, key) for key in ("questions", "selections"))
     note = (
-        f"n = {questions} test questions, {selections} scored selections a run. Intervals over new seeds and new "
-        f"images, by Holm's procedure within each ablation at {confidence:.0%} together. Every arm has one warm-up."
+        f"n = {questions} test questions, {selections} scored selections a run. Intervals over new seeds, in pairs, "
+        f"and new images, by Holm's procedure in each ablation at {confidence:.0%} together. Every arm has one warm-up."
     )
     yield (
         FOREST,

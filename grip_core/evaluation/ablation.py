@@ -5,6 +5,7 @@ Shape legend: R runs (seeds) of an arm, E examples.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -58,10 +59,26 @@ class Ablation:
         """Headline accuracy of each seed, (R,), by the arm's name in the export."""
         return {arm: item.seed_means(self.budgets) for arm, item in self.answers.items()}
 
+    def same_seeds(self, *arms: str) -> bool:
+        """Whether arms, by their names in the export, were run with the same seeds: then a seed has drawn the same
+        prompts, budgets and noise in each, as far as their settings let it."""
+        first, *others = (self.answers[arm].seed_R for arm in arms)
+        return all(np.array_equal(first, seed_R) for seed_R in others)
+
     def comparison(self, arm: str, other: str, budgets: Sequence[int]) -> Comparison:
-        """Of two arms by their names in the export, over seeds and images."""
+        """Of two arms by their names in the export, over seeds, in pairs where they are the same, and images."""
         one, two = self.answers[arm], self.answers[other]
-        return compare(one.at(budgets), two.at(budgets), one.image_E, one.benchmark_E)
+        same = self.same_seeds(arm, other)
+        return compare(one.at(budgets), two.at(budgets), one.image_E, one.benchmark_E, same)
+
+    def apart(self, arm: str, other: str) -> float:
+        """Standard deviation over seeds of the difference between two arms' headline accuracies; NaN of one seed."""
+        one_R, two_R = self.means[arm], self.means[other]
+        if min(len(one_R), len(two_R)) < 2:
+            return math.nan
+        if self.same_seeds(arm, other):
+            return float(np.std(one_R - two_R, ddof=1))
+        return math.hypot(np.std(one_R, ddof=1), np.std(two_R, ddof=1))
 
     def interval(self, arm: str, budgets: Sequence[int]) -> Interval:
         """Of an arm's accuracy."""

@@ -21,7 +21,7 @@ from grip_core.evaluation.arms import Answers, Arm, curve, trained_budgets
 from grip_core.seeds import numpy_random
 from grip_core.statistics import importance
 from grip_core.statistics.aggregates import profile_band
-from grip_core.statistics.intervals import Interval, mean_interval
+from grip_core.statistics.intervals import mean_interval
 from grip_core.statistics.multiple import holm, holm_levels
 from grip_core.statistics.ranks import rank_stability
 from grip_core.statistics.sensitivity import effective_dimension, normalize, sensitivity
@@ -77,8 +77,6 @@ def matrix(ablation: Ablation) -> list[dict[str, Any]]:
         for k in map(int, ablation.answers[arm.run].k_K):
             own = ablation.interval(arm.run, [k])
             difference = ablation.comparison(arm.run, arm.against, [k]).interval(ablation.confidence)
-            if arm is ablation.baseline:
-                difference = Interval(0.0, 0.0, 0.0, own.n)  # of two arms the seeds would be other ones
             table.append(
                 {
                     "arm": arm.name,
@@ -235,7 +233,8 @@ def ranks(ablation: Ablation) -> list[dict[str, Any]]:
     """A row an arm."""
     arms = list(ablation.arms.values())
     scores = [ablation.means[arm.run] for arm in arms]
-    found = rank_stability(scores, DRAWS, numpy_random(0, f"ranks of {ablation.name}"))
+    same = ablation.same_seeds(*(arm.run for arm in arms))
+    found = rank_stability(scores, DRAWS, numpy_random(0, f"ranks of {ablation.name}"), same)
     mean_A = pd.Series([score_R.mean() for score_R in scores])
     rank_A = mean_A.round(9).rank(ascending=False, method="min").astype(int)  # equal but for rounding
     return [

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from grip_core.evaluation.ablation import Ablation, of_arm
-from grip_core.evaluation.arms import curve, settings
+from grip_core.evaluation.arms import Arm, curve, settings
 from grip_core.evaluation.exports import AblationExport
 from grip_core.seeds import numpy_random
 from grip_core.statistics import stability
@@ -57,9 +57,18 @@ def stability_table(ablation: Ablation) -> list[dict[str, Any]]:
             "arm": arm.name,
             "settings": _settings_text(ablation.export.manifest, arm.run),
             **steadiness(series(ablation, arm.run), ablation.confidence),
+            **_power(ablation, arm),
         }
         for arm in ablation.arms.values()
     ]
+
+
+def _power(ablation: Ablation, arm: Arm) -> dict[str, float]:
+    """How far seeds scatter the arm's difference to its baseline, and the smallest one that they would show."""
+    seeds, apart = len(ablation.means[arm.run]), ablation.apart(arm.run, arm.against)
+    if arm is ablation.baseline or math.isnan(apart):
+        return {"apart": math.nan, "detectable": math.nan}
+    return {"apart": apart, "detectable": detectable_difference(apart, seeds, POWER, 1 - ablation.confidence)}
 
 
 def series(ablation: Ablation, run: str) -> Series:
@@ -84,8 +93,6 @@ def steadiness(runs: Series, confidence: float) -> dict[str, Any]:
     collapse = wilson_interval(int(runs.collapsed_R.sum()), len(runs.collapsed_R), confidence)
     gain = stability.gain_over_start(final_R, curve_RS[:, 0], confidence)
     spread = float(np.std(test_R, ddof=1)) if len(test_R) > 1 else math.nan
-    # Seeds of two arms share nothing: their difference varies by both.
-    apart = detectable_difference(2**0.5 * spread, len(test_R), POWER, 1 - confidence) if spread >= 0 else math.nan
     return {
         "seeds": len(test_R),
         "evaluations": curve_RS.shape[1],
@@ -107,7 +114,6 @@ def steadiness(runs: Series, confidence: float) -> dict[str, Any]:
         "agreement": _mean(runs.agreement),
         "agreement_chance": runs.chance,
         "reward_gap": _mean(_reward_gap(runs)),
-        "detectable": apart,
     }
 
 

@@ -16,7 +16,7 @@ COLUMNS = {
     "effects": "arm levels learning_rate rates seeds images accuracy baseline effect low high p verdict",
     "stability": "arm settings seeds evaluations accuracy spread worst_seed risk_across_runs dispersion_across_time "
     "short_term_risk long_term_risk dispersion_across_runs collapsed collapse_rate collapse_low collapse_high gain "
-    "gain_low gain_high agreement agreement_chance reward_gap detectable",
+    "gain_low gain_high agreement agreement_chance reward_gap apart detectable",
     "survival": "arm step selections at_risk surviving low high",
     "curves": "arm step selections metric iqm low high seeds",
     "matrix": "arm k accuracy low high difference difference_low difference_high unseen",

@@ -19,9 +19,13 @@ from grip_core.evaluation.ablations import COLUMNS
 from grip_core.evaluation.arms import Answers, settings
 from grip_core.statistics.intervals import compare
 
-OWN_COLUMNS = ["ablations", "steps", "pipeline_steps", *COLUMNS["stability"].split()[2:]]
-"""Those of the table `stability` after what they are of: the runs of so many ablations, their steps, and those that the
-pipeline itself has."""
+OF_ARMS = ("arm", "settings", "apart", "detectable")
+OWN_COLUMNS = [
+    *("ablations", "steps", "pipeline_steps"),
+    *(column for column in COLUMNS["stability"].split() if column not in OF_ARMS),
+]
+"""What they are of, the runs of so many ablations, their steps and those that the pipeline itself has; then the columns
+of the table `stability` that tell of runs alone."""
 HEADLINE = "headline"
 RISE_COLUMNS = ["at", "effect", "low", "high", "corrected_high", "seeds", "images"]
 GAIN_COLUMNS = ["seed", "k", "gain"]

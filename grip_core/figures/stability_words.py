@@ -136,14 +136,19 @@ def seeds_sentences(tables: Tables, confidence: float) -> list[str]:
             f"Share of the seeds in the variance of test accuracy between runs: {each}. In {more} of "
             f"{_count(len(order), 'ablation')} the seed matters more than all that was varied."
         )
-    spread = stability["spread"].dropna()
+    spread, apart = stability["spread"].dropna(), stability["apart"].dropna()
     if len(spread):
-        needed = seeds_needed(POINT, 2**0.5 * spread.median(), POWER, 1 - confidence) if spread.median() > 0 else 2
         found.append(
             f"Seeds of one arm differ by {100 * spread.median():.1f} points (median standard deviation over arms, at "
-            f"most {100 * spread.max():.1f}); the difference between two arms that would be found four times in five "
-            f"is {100 * stability['detectable'].median():.1f} points (median). To find one of a point so often takes "
-            f"{needed} seeds an arm, as far as seeds go: new questions add to it."
+            f"most {100 * spread.max():.1f})."
+        )
+    if len(apart):
+        needed = seeds_needed(POINT, apart.median(), POWER, 1 - confidence) if apart.median() > 0 else 2
+        found.append(
+            f"The difference of an arm to its baseline, seed by seed, differs by {100 * apart.median():.1f} points "
+            f"(median standard deviation over arms, at most {100 * apart.max():.1f}). One that would be found four "
+            f"times in five is {100 * stability['detectable'].median():.1f} points (median); to find one of a point so "
+            f"often takes {needed} seeds an arm, as far as seeds go: new questions add to it."
         )
     agreement = stability.dropna(subset=["agreement"])
     if len(agreement):

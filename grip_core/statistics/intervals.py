@@ -100,7 +100,13 @@ def paired_difference(
     return compare(scores_SE, other_RE, image_E, stratum_E).interval(confidence)
 
 
-def compare(scores_SE: np.ndarray, other_RE: np.ndarray, image_E: np.ndarray, stratum_E: np.ndarray) -> Comparison:
+def compare(
+    scores_SE: np.ndarray,
+    other_RE: np.ndarray,
+    image_E: np.ndarray,
+    stratum_E: np.ndarray,
+    same_seeds: bool = False,
+) -> Comparison:
     """The mean difference between two methods on the same examples, with the parts of its variance.
 
     Every stratum (benchmark) weighs the same: w_i = 1 / (strata x examples in i's stratum). With d_i the difference of
@@ -109,23 +115,29 @@ def compare(scores_SE: np.ndarray, other_RE: np.ndarray, image_E: np.ndarray, st
         V_1 + V_2 + V_3 = var(seed means of scores) / S  +  var(seed means of other) / R
             +  sum over strata h of C_h / (C_h - 1) * sum over h's images c of (sum_{i in c} w_i (d_i - mean_h d))^2
 
-    with C_h images in stratum h. Seeds are not paired with seeds, since seed 0 of two methods share nothing; examples
-    are. A method with one seed (a deterministic one, or a given checkpoint) has no seed variance: it is taken as it is.
+    with C_h images in stratum h. Examples are paired. Seeds are with `same_seeds`, where row s of both is of one seed,
+    which draws the same for both (common random numbers; Bouthillier et al. 2021, arXiv 2103.03098, section 4.1): then
+    var(seed means of scores - other) / S takes the place of V_1 + V_2. Otherwise seed 0 of two methods share nothing. A
+    method with one seed (a deterministic one, or a given checkpoint) has no seed variance: it is taken as it is.
     The noise of seed and example together is in the first and the last part, so the sum errs on the large side.
     The last part is the usual cluster-robust variance (Liang and Zeger 1986), with sum_h (C_h - 1) degrees of freedom.
 
-    Raises ValueError when the examples disagree in number, or a stratum has fewer than two images.
+    Raises ValueError when the examples disagree in number, or the seeds that are to be the same, or a stratum has fewer
+    than two images.
     """
     if not scores_SE.shape[1] == other_RE.shape[1] == len(image_E) == len(stratum_E):
         raise ValueError(
             f"both methods need a score for every example, but got {scores_SE.shape[1]} and {other_RE.shape[1]} "
             f"scores, {len(image_E)} images and {len(stratum_E)} strata"
         )
+    if same_seeds and len(scores_SE) != len(other_RE):
+        raise ValueError(f"the seeds of both must be the same, but they are {len(scores_SE)} and {len(other_RE)}")
     clusters = find_clusters(image_E, stratum_E)
     weight_E = clusters.weight_E
     difference_E = scores_SE.mean(0) - other_RE.mean(0)
     images = Part(_cluster_variance(difference_E, clusters), clusters.df)
-    means = (scores_SE @ weight_E, other_RE @ weight_E)
+    own_S, other_R = scores_SE @ weight_E, other_RE @ weight_E
+    means = (own_S - other_R,) if same_seeds else (own_S, other_R)
     seeds = [
         Part(float(np.var(means_S, ddof=1)) / len(means_S), len(means_S) - 1) for means_S in means if len(means_S) > 1
     ]

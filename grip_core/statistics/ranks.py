@@ -23,15 +23,21 @@ class RankStability:
     """Mean over draws of Kendall's tau between the order of all seeds and that of the draw; 1 if it never changes."""
 
 
-def rank_stability(scores_A: Sequence[np.ndarray], draws: int, generator: np.random.RandomState) -> RankStability:
-    """Arms ranked by their mean score over seeds, drawn anew with replacement from each arm's (R,) by themselves.
+def rank_stability(
+    scores_A: Sequence[np.ndarray], draws: int, generator: np.random.RandomState, same_seeds: bool = False
+) -> RankStability:
+    """Arms ranked by their mean score over seeds, drawn anew with replacement: with `same_seeds` the same for all arms,
+    otherwise from each arm's (R,) by themselves.
 
     Descriptive only; no verdict may rest on it. A draw's spread is that of the seeds times sqrt((R - 1) / R), so with
     3 seeds the order looks steadier than it is, and an arm with one seed does not move at all.
     """
-    means_DA = np.stack(
-        [scores_R[generator.randint(len(scores_R), size=(draws, len(scores_R)))].mean(1) for scores_R in scores_A], 1
-    )
+    sizes = [len(scores_R) for scores_R in scores_A]
+    if same_seeds:
+        drawn = [generator.randint(sizes[0], size=(draws, sizes[0]))] * len(sizes)
+    else:
+        drawn = [generator.randint(size, size=(draws, size)) for size in sizes]
+    means_DA = np.stack([scores_R[drawn_DR].mean(1) for scores_R, drawn_DR in zip(scores_A, drawn, strict=True)], 1)
     first_DA = means_DA >= means_DA.max(1, keepdims=True) - ROUNDING
     mean_A = np.array([scores_R.mean() for scores_R in scores_A])
     return RankStability((first_DA / first_DA.sum(1, keepdims=True)).mean(0), float(kendall(mean_A, means_DA).mean()))

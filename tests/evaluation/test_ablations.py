@@ -88,12 +88,12 @@ def test_effects_are_paired_differences_within_holms_intervals(made):
     assert effects["verdict"].to_dict() == {"size=32": "better", "beta=0": "worse", "size=32, beta=0": "undecided"}
     # Two are claimed, so the third is tested at the whole level, and the weaker of the two at half of it.
     two = [collect_scores(rows, arm, HEADLINE) for arm in ("size=32, beta=0", "baseline")]
-    last = compare(two[0].score_SE, two[1].score_SE, two[0].image_E, two[0].benchmark_E)
+    last = compare(two[0].score_SE, two[1].score_SE, two[0].image_E, two[0].benchmark_E, same_seeds=True)
     assert effects.loc["size=32, beta=0", "low"] == pytest.approx(last.interval(CONFIDENCE).low)
     assert effects.loc["size=32, beta=0", "p"] == pytest.approx(last.p_value())
     weaker = effects["p"].drop("size=32, beta=0").idxmax()
     own = collect_scores(rows, weaker, HEADLINE)
-    half = compare(own.score_SE, two[1].score_SE, own.image_E, own.benchmark_E).interval(1 - 0.05 / 2)
+    half = compare(own.score_SE, two[1].score_SE, own.image_E, own.benchmark_E, same_seeds=True).interval(1 - 0.05 / 2)
     assert (effects.loc[weaker, "low"], effects.loc[weaker, "high"]) == pytest.approx((half.low, half.high))
 
 
@@ -110,7 +110,10 @@ def test_stability_of_arms(made):
     assert calm["agreement_chance"] == pytest.approx(np.mean(by_chance))
     assert broken["gain"] == pytest.approx(np.mean([0.0925, 0.0975, 0.1025, 0.215]), abs=0.001)  # half way, but for one
     assert calm["worst_seed"] <= calm["accuracy"] - calm["spread"] / 2
-    assert calm["detectable"] > 2 * calm["spread"]
+    assert np.isnan(calm["detectable"]), "it is what the others are held against"
+    means = made["grid"][0].means
+    assert broken["apart"] == pytest.approx(np.std(means["beta=0"] - means["baseline"], ddof=1))
+    assert broken["detectable"] > broken["apart"]
 
 
 def test_survival_falls_where_runs_collapse(made):

@@ -113,6 +113,35 @@ def test_false_verdicts_stay_below_their_level(seed_spread, seeds, others):
     assert false / trials <= 0.05 + 2 * (0.05 * 0.95 / trials) ** 0.5
 
 
+def test_the_same_seeds_are_the_paired_t_test():
+    random = numpy_random(8, "scores")
+    own, theirs = np.repeat(random.rand(5, 1), 10, axis=1), np.repeat(random.rand(5, 1), 10, axis=1)
+    found = compare(own, theirs, np.arange(10), np.zeros(10), same_seeds=True)
+    golden = stats.ttest_rel(own[:, 0], theirs[:, 0])
+    assert found.p_value() == pytest.approx(golden.pvalue)
+    interval, bounds = found.interval(0.9), golden.confidence_interval(0.9)
+    assert (interval.low, interval.high) == pytest.approx((bounds.low, bounds.high))
+    with pytest.raises(ValueError, match="seeds of both must be the same, but they are 5 and 4"):
+        compare(own, theirs[1:], np.arange(10), np.zeros(10), same_seeds=True)
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.9, 1.0])
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_false_verdicts_stay_below_their_level_with_the_same_seeds(shared, seeds):
+    """Of the seeds' spread, the share `shared` is what a seed makes of both methods alike."""
+    random, trials, false, width = numpy_random(9, f"{seeds}/{shared}"), 400, 0, 0.0
+    image = np.repeat(np.arange(40), 3)
+    for _ in range(trials):
+        liking = 0.1 * random.randn(2, 40)[:, image]
+        alike, apart = shared**0.5 * random.randn(seeds, 1), (1 - shared) ** 0.5 * random.randn(2, seeds, 1)
+        own, theirs = (liking[i] + 0.1 * (alike + apart[i]) + 0.1 * random.randn(seeds, 120) for i in range(2))
+        found = compare(own, theirs, image, np.zeros(120), same_seeds=True).interval(0.95)
+        false += not found.low <= 0.0 <= found.high
+        width += (found.high - found.low) / trials
+    assert false / trials <= 0.05 + 2 * (0.05 * 0.95 / trials) ** 0.5
+    assert shared < 1 or width < 0.25, "what seeds share is not in it"
+
+
 def test_the_parts_are_kept_as_they_add_up():
     random = numpy_random(6, "scores")
     a, b, image, stratum = random.rand(3, 24), random.rand(5, 24), np.arange(24) // 2, np.arange(24) // 8

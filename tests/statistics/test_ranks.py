@@ -44,6 +44,14 @@ def test_arms_are_resampled_by_themselves():
     assert found.tau == pytest.approx(6 / 16 + 10 / 16 * 2 / 6**0.5, abs=0.01)
 
 
+def test_arms_of_the_same_seeds_are_resampled_together():
+    arms = [np.array([0.0, 1.0]), np.array([0.1, 1.1])]
+    found = rank_stability(arms, 100, numpy_random(1, "ranks"), same_seeds=True)
+    assert found.first_A.tolist() == [0.0, 1.0]
+    assert found.tau == 1.0
+    assert rank_stability(arms, 100, numpy_random(1, "ranks")).tau < 1.0
+
+
 def test_without_spread_the_order_stands():
     found = rank_stability([np.full(3, 0.1), np.array([0.3]), np.full(5, 0.2)], 50, numpy_random(0, "ranks"))
     assert found.first_A.tolist() == [0.0, 1.0, 0.0]
