@@ -80,6 +80,10 @@ class Ablation:
             return float(np.std(one_R - two_R, ddof=1))
         return math.hypot(np.std(one_R, ddof=1), np.std(two_R, ddof=1))
 
+    def seconds(self, arm: str) -> float:
+        """That an arm's runs took together, one after another, with its own warm-up if it has one."""
+        return self.export.manifest["arms"][arm]["provenance"]["seconds"]
+
     def interval(self, arm: str, budgets: Sequence[int]) -> Interval:
         """Of an arm's accuracy."""
         one = self.answers[arm]

@@ -64,6 +64,7 @@ def effects(ablation: Ablation) -> list[dict[str, Any]]:
                 "high": found.high,
                 "p": p,
                 "verdict": verdict(found.low, found.high),
+                "time": ablation.seconds(arm.run) / ablation.seconds(arm.against),
             }
         )
     return table

@@ -13,7 +13,7 @@ from grip_core.evaluation import ablation_training as training
 from grip_core.evaluation.ablation import Ablation
 
 COLUMNS = {
-    "effects": "arm levels learning_rate rates seeds images accuracy baseline effect low high p verdict",
+    "effects": "arm levels learning_rate rates seeds images accuracy baseline effect low high p verdict time",
     "stability": "arm settings seeds evaluations accuracy spread worst_seed risk_across_runs dispersion_across_time "
     "short_term_risk long_term_risk dispersion_across_runs collapsed collapse_rate collapse_low collapse_high gain "
     "gain_low gain_high agreement agreement_chance reward_gap apart detectable",
@@ -35,7 +35,8 @@ def ablation_tables(ablation: Ablation) -> dict[str, pd.DataFrame]:
     """By name, with the columns of COLUMNS:
 
     effects      headline accuracy of every arm on the test, minus the baseline's, over new seeds and new images; the
-                 intervals are at the level at which Holm tests the arm among those of the ablation
+                 intervals are at the level at which Holm tests the arm among those of the ablation; `time` is the arm's
+                 over the baseline's, on the machines that they ran on
     stability    how steadily each arm trains (grip_core/statistics/stability.py, on validation accuracy), how often it
                  collapses, how much it gains over the warm-up, what its seeds agree on
     survival     share of runs that have not collapsed

@@ -95,7 +95,8 @@ def _section(name: str, item: Mapping[str, Any], tables: Tables, pictures: Mappi
 
 
 def arm_rows(name: str, tables: Tables) -> list[tuple[str, ...]]:
-    """A row an arm: name, seeds, accuracy, effect with its interval, spread, worst seed, collapsed, gain, drawdown."""
+    """A row an arm: name, seeds, accuracy, effect with its interval, spread, worst seed, collapsed, gain, drawdown, and
+    time over the baseline's."""
     stability, effects = (table[table["ablation"] == name] for table in (tables["stability"], tables["effects"]))
     by_arm = {row["arm"]: row for row in effects.to_dict("records")}
     rows = []
@@ -105,9 +106,9 @@ def arm_rows(name: str, tables: Tables) -> list[tuple[str, ...]]:
         gain = f"{_points(row['gain'])} [{_points(row['gain_low'])}, {_points(row['gain_high'])}]"
         numbers = [_percent(row[key]) for key in ("spread", "worst_seed")]
         collapsed = f"{row['collapsed']} of {row['seeds']}"
-        drawdown = _percent(row["long_term_risk"])
-        accuracy = _percent(row["accuracy"])
-        rows.append((arm_label(row["arm"]), str(row["seeds"]), accuracy, effect, *numbers, collapsed, gain, drawdown))
+        head = (arm_label(row["arm"]), str(row["seeds"]), _percent(row["accuracy"]), effect)
+        time = f"{own['time']:.1f}" if own else ""
+        rows.append((*head, *numbers, collapsed, gain, _percent(row["long_term_risk"]), time))
     return rows
 
 

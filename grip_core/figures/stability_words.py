@@ -189,8 +189,11 @@ def defaults_sentences(tables: Tables) -> list[str]:
             worse = int((part["verdict"] == "worse").sum())
             safe.append(f"{arm_label(str(name))} (of {_count(len(part), 'arm')}, {worse} worse)")
             continue
-        arms = listed([f"{arm_label(row['arm'])} {points(row)}" for row in better.to_dict("records")])
-        found.append(f"In the ablation {arm_label(str(name))} the default is beaten by {arms}.")
+        arms = [
+            f"{arm_label(row['arm'])} {points(row)} in {row['time']:.1f} times its time"
+            for row in better.to_dict("records")
+        ]
+        found.append(f"In the ablation {arm_label(str(name))} the default is beaten by {listed(arms)}.")
     if safe:
         found.insert(0, f"No arm is shown to beat the default in the ablation {listed(safe)}.")
     tau = tables["ranks"].groupby("ablation", sort=False)["tau"].first()

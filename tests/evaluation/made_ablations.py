@@ -39,6 +39,7 @@ class Made:
     rate: float | None = None
     collapsed: int = 0
     """Of its runs."""
+    seconds: float = 100.0
 
 
 def made_export(
@@ -76,7 +77,12 @@ def made_export(
         "hashes": {"vlm": "1"},
         "definition": {"params": dict(own or {}), "compute": {"selections": SCORED * STEPS}},
         "arms": {
-            arm: {"settings": dict(made.settings), "levels": dict(made.levels), "learning_rate": made.rate}
+            arm: {
+                "settings": dict(made.settings),
+                "levels": dict(made.levels),
+                "learning_rate": made.rate,
+                "provenance": {"seconds": made.seconds},
+            }
             for arm, made in arms.items()
         },
         "ablation": {"factors": factors, "baseline": "baseline", "design": "grid", "missing": []},
@@ -127,7 +133,7 @@ def ablation_of(folder: Path) -> Ablation:
 
 GRID = {
     "baseline": Made({"size": "8", "beta": "0.1"}),
-    "size=32": Made({"size": "32", "beta": "0.1"}, 0.8, settings={"grpo.group_size": 8}),
+    "size=32": Made({"size": "32", "beta": "0.1"}, 0.8, settings={"grpo.group_size": 8}, seconds=175.0),
     "beta=0": Made({"size": "8", "beta": "0"}, 0.3, settings={"grpo.beta": 0.0}, collapsed=3),
     "size=32, beta=0": Made({"size": "32", "beta": "0"}, 0.61, settings={"grpo.group_size": 8, "grpo.beta": 0.0}),
 }

@@ -86,6 +86,7 @@ def test_effects_are_paired_differences_within_holms_intervals(made):
     plain = difference_table(rows, "size=32", ["baseline"], HEADLINE, CONFIDENCE).set_index("benchmark").loc["mean"]
     assert effects.loc["size=32", "effect"] == pytest.approx(plain["effect"])
     assert effects["verdict"].to_dict() == {"size=32": "better", "beta=0": "worse", "size=32, beta=0": "undecided"}
+    assert effects["time"].to_dict() == {"size=32": 1.75, "beta=0": 1.0, "size=32, beta=0": 1.0}
     # Two are claimed, so the third is tested at the whole level, and the weaker of the two at half of it.
     two = [collect_scores(rows, arm, HEADLINE) for arm in ("size=32, beta=0", "baseline")]
     last = compare(two[0].score_SE, two[1].score_SE, two[0].image_E, two[0].benchmark_E, same_seeds=True)

@@ -130,6 +130,7 @@ def test_the_page_answers_in_computed_sentences(run_here):
         "Against the warm-up they gain +20.0 points, [+",
         "In 0 of 3 ablations the seed matters more than all that was varied.",
         "In the ablation grid the default is beaten by size=32 (+2",
+        "]) in 1.8 times its time.",
         "count with the one whose accuracy on validation is best: baseline at 0.001 of 2; scaling=none at 0.001 of 2.",
         "At k = 2, the scorer of all budgets against the one trained there alone:",
         "<li>Undecided: GRPO reliably finds good masks across budgets without instability.</li>",
