@@ -18,6 +18,7 @@ from grip_core.figures.palette import QUIET, Style, use_theme
 
 COLUMN, PAGE = 3.3, 6.9  # inches: the widths of a column and of a page of two of them
 TEXT, SMALL, CAPTION = 7.5, 6.5, 6.5  # points
+LINE = 1.3  # a line's height as a multiple of its text's size
 EM = 0.56  # a letter's width as a share of its height, on average and rounded up
 STALE = "stale"
 
@@ -74,8 +75,10 @@ def column_theme() -> None:
 
 def finish(figure: Figure, note: str, stale: bool) -> Figure:
     """The figure with `note` below it and, if it is stale, with a mark over it that cannot be missed."""
+    words = wrapped(note, figure.get_size_inches()[0], CAPTION)
+    _add_lines(figure, words.count("\n"), CAPTION)
     width, height = figure.get_size_inches()
-    figure.supxlabel(wrapped(note, width, CAPTION), x=0.01, ha="left", fontsize=CAPTION, color=QUIET)
+    figure.supxlabel(words, x=0.01, ha="left", fontsize=CAPTION, color=QUIET)
     if stale:
         size = 72 * min(width / 3.5, height / 1.5)
         look = {"fontsize": size, "weight": "bold", "color": "grey", "alpha": 0.35, "zorder": 10.0}
@@ -97,8 +100,16 @@ def legend_above(figure: Figure, handles: Sequence[Artist]) -> None:
     """A legend above the panels in as many columns as fit."""
     longest = max(len(str(item.get_label())) for item in handles)
     room = figure.get_size_inches()[0] / ((longest * EM + 4.5) * SMALL / 72)
+    columns = max(1, min(len(handles), int(room)))
+    _add_lines(figure, -(-len(handles) // columns) - 1, SMALL)
     look = {"handlelength": 2.4, "columnspacing": 1.0, "labelspacing": 0.25, "borderpad": 0.2, "borderaxespad": 0.2}
-    figure.legend(handles=handles, loc="outside upper left", ncols=max(1, min(len(handles), int(room))), **look)
+    figure.legend(handles=handles, loc="outside upper left", ncols=columns, **look)
+
+
+def _add_lines(figure: Figure, lines: int, size: float) -> None:
+    """Make the figure higher, so that further lines of text take nothing from the panels."""
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + lines * LINE * size / 72)
 
 
 def handle(style: Style, words: str) -> Line2D:
