@@ -29,7 +29,7 @@ from grip_core.figures.own_gains import own_gains
 from grip_core.figures.palette import Style
 from grip_core.figures.schedule_matrix import schedule_matrix
 from grip_core.figures.sensitivity import sensitivity
-from grip_core.figures.stability import FOREST, OWN_GAINS, Judged, render_stability
+from grip_core.figures.stability import FOREST, OWN_GAINS, SLACK, Judged, render_stability
 from grip_core.figures.survival import survival
 from grip_core.files import write_text
 from pipeline.ablations import ABOUT, OWN, VERDICT, read_ablations, read_verdict
@@ -80,9 +80,8 @@ def _pixels(about: Mapping[str, Any]) -> list[str]:
 def drawings(tables: Tables, about: Mapping[str, Any], exports: Path, confidence: float) -> Iterator[Drawing]:
     """The figures of all ablations, then those of each."""
     stale = any(item["stale"] for item in about.values())
-    questions, selections = (_several(about, key) for key in ("questions", "selections"))
     note = (
-        f"n = {questions} test questions, {selections} scored selections a run. Intervals over new seeds, in pairs, "
+        f"n = {_several(about, 'questions')} test questions, {_scored(about)}. Intervals over new seeds, in pairs, "
         f"and new images, by Holm's procedure in each ablation at {confidence:.0%} together. Every arm has one warm-up."
     )
     yield (
@@ -114,7 +113,7 @@ def ablation_figures(
     arms, stale = item["arms"], bool(item["stale"])
     baseline = next(iter(arms))
     look = arm_styles({arm: found["levels"] for arm, found in arms.items()}, baseline)
-    runs = f"{item['seeds']} seeds an arm, {item['selections']:,} scored selections a run"
+    runs = f"{item['seeds']} seeds an arm, {_scored({'': item})}"
     drawn = f"bands: {confidence:.0%} bootstrap over seeds at each point, which describe and decide nothing."
     band = f"{runs}; {drawn}"
     curves = tables["curves"]
@@ -167,7 +166,7 @@ def ablation_figures(
 def _cells(tables: Tables, item: Mapping[str, Any], look: Mapping[str, Style]) -> Iterator[Drawing]:
     """Figures of grids of numbers."""
     heat, stale = tables["heat"], bool(item["stale"])
-    asked = f"n = {item['questions']} test questions, {item['selections']:,} scored selections a run"
+    asked = f"n = {item['questions']} test questions, {_scored({'': item})}"
     if len(heat):
         factors = arm_label(_last(heat["row_factor"].iloc[0])), arm_label(_last(heat["column_factor"].iloc[0]))
         note = f"{asked}, {item['seeds']} seeds a cell; k = {', '.join(map(str, item['budgets']))}."
@@ -246,6 +245,13 @@ def _several(about: Mapping[str, Any], key: str) -> str:
     """A number of every ablation, or the smallest and the largest where they differ."""
     found = [item[key] for item in about.values()]
     return f"{min(found):,}" if min(found) == max(found) else f"{min(found):,} to {max(found):,}"
+
+
+def _scored(about: Mapping[str, Any]) -> str:
+    """How many selections the runs of ablations have scored."""
+    words = f"{_several(about, 'selections')} scored selections a run"
+    most = max((arm["scored"] for item in about.values() for arm in item["arms"].values()), default=1.0)
+    return f"{words} (in some arms up to {most:.1f} times as many)" if most > 1 + SLACK else words
 
 
 def _last(key: str) -> str:

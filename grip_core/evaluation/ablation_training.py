@@ -160,13 +160,19 @@ def curves(ablation: Ablation) -> list[dict[str, Any]]:
     return table
 
 
+def scored(export: AblationExport, run: str) -> float:
+    """Selections that a run of an arm has scored, on average; none in supervised training."""
+    found = curve(export, run, "scored")
+    return float(found.sum(axis=1).mean()) if len(found) else 0.0
+
+
 def scored_per_step(export: AblationExport, run: str) -> float:
     """Selections that an optimizer step of an arm takes, on average; of supervised training, prompts."""
-    scored = curve(export, run, "scored")
-    if scored.empty:
+    found = curve(export, run, "scored")
+    if found.empty:
         cost = export.manifest["arms"][run]["cost"]
         return cost["prompts"] / cost["steps"]
-    return float((scored.sum(axis=1) / of_arm(export.runs, run).set_index("seed")["steps"]).mean())
+    return float((found.sum(axis=1) / of_arm(export.runs, run).set_index("seed")["steps"]).mean())
 
 
 def thin_curve(export: AblationExport, run: str, metric: str) -> pd.DataFrame:

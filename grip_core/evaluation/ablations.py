@@ -79,7 +79,11 @@ def empty_tables() -> dict[str, pd.DataFrame]:
 def describe(ablation: Ablation, stale: Sequence[str]) -> dict[str, Any]:
     """What a reader of the tables needs to know of the ablation as a whole."""
     known = ablation.export.manifest["ablation"]
-    arms = {arm.name: asdict(arm) for arm in ablation.arms.values()}
+    selections = ablation.export.manifest["definition"]["compute"]["selections"]
+    arms = {
+        arm.name: {**asdict(arm), "scored": training.scored(ablation.export, arm.run) / selections}
+        for arm in ablation.arms.values()
+    }
     varied = {key for arm in ablation.export.manifest["arms"].values() for key in arm["settings"]}
     return {
         "factors": known["factors"],
@@ -88,7 +92,7 @@ def describe(ablation: Ablation, stale: Sequence[str]) -> dict[str, Any]:
         "budgets": ablation.budgets,
         "questions": len(ablation.answers[ablation.baseline.run].example_E),
         "seeds": max(len(means) for means in ablation.means.values()),
-        "selections": ablation.export.manifest["definition"]["compute"]["selections"],
+        "selections": selections,
         "schedules": any(key.startswith("budgets.") for key in varied),
         "arms": arms,
         "stale": list(stale),

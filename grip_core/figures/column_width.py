@@ -20,6 +20,7 @@ COLUMN, PAGE = 3.3, 6.9  # inches: the widths of a column and of a page of two o
 TEXT, SMALL, CAPTION = 7.5, 6.5, 6.5  # points
 LINE = 1.3  # a line's height as a multiple of its text's size
 EM = 0.56  # a letter's width as a share of its height, on average and rounded up
+HANDLE = 4.5  # of a legend's entry, what is not words, in heights of its letters
 STALE = "stale"
 
 
@@ -93,15 +94,20 @@ def wrapped(text: str, width: float, size: float) -> str:
 
 def arm_legend(figure: Figure, look: Mapping[str, Style]) -> None:
     """A legend of arms above the panels, in the order of `look`."""
-    legend_above(figure, [handle(style, arm_label(arm)) for arm, style in look.items()])
+    room = figure.get_size_inches()[0] - HANDLE * SMALL / 72
+    legend_above(figure, [handle(style, wrapped(arm_label(arm), room, SMALL)) for arm, style in look.items()])
 
 
 def legend_above(figure: Figure, handles: Sequence[Artist]) -> None:
     """A legend above the panels in as many columns as fit."""
-    longest = max(len(str(item.get_label())) for item in handles)
-    room = figure.get_size_inches()[0] / ((longest * EM + 4.5) * SMALL / 72)
+    labels = [str(item.get_label()) for item in handles]
+    longest = max(len(line) for label in labels for line in label.split("\n"))
+    room = figure.get_size_inches()[0] / ((longest * EM + HANDLE) * SMALL / 72)
     columns = max(1, min(len(handles), int(room)))
-    _add_lines(figure, -(-len(handles) // columns) - 1, SMALL)
+    rows = -(-len(handles) // columns)
+    # Entries run down the columns: of each row the one with the most lines makes its height.
+    lines = sum(1 + max(label.count("\n") for label in labels[row::rows]) for row in range(rows))
+    _add_lines(figure, lines - 1, SMALL)
     look = {"handlelength": 2.4, "columnspacing": 1.0, "labelspacing": 0.25, "borderpad": 0.2, "borderaxespad": 0.2}
     figure.legend(handles=handles, loc="outside upper left", ncols=columns, **look)
 

@@ -32,6 +32,9 @@ FOREST, OWN_GAINS = "all-forest", "all-gains"
 """The figures of all ablations; the others are named <ablation>-<figure>."""
 NARROW = ("frontier", "importances", "sensitivity")
 """Figures of the width of a column."""
+MORE = "Arms that scored more selections than the others, which counts for them: {arms}."
+SLACK = 0.02
+"""Of the selections that an arm was given: as much more is none."""
 RATES = "Arms run at several learning rates count with the one whose accuracy on validation is best: {arms}."
 
 
@@ -79,12 +82,18 @@ def _section(name: str, item: Mapping[str, Any], tables: Tables, pictures: Mappi
         for arm, found in item["arms"].items()
         if len(found["rates"]) > 1
     ]
+    more = [
+        f"{arm_label(arm)} {found['scored']:.1f} times as many"
+        for arm, found in item["arms"].items()
+        if found["scored"] > 1 + SLACK
+    ]
     return {
         "name": name,
         "title": arm_label(name),
         "design": item["design"].replace("_", " "),
         "stale": item["stale"],
         "rates": RATES.format(arms="; ".join(several)) if several else "",
+        "more": MORE.format(arms="; ".join(more)) if more else "",
         "rows": arm_rows(name, tables),
         "figures": [
             (picture, key.removeprefix(f"{name}-") in NARROW)

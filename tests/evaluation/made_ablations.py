@@ -40,6 +40,8 @@ class Made:
     collapsed: int = 0
     """Of its runs."""
     seconds: float = 100.0
+    scored: int = SCORED
+    """Selections a step."""
 
 
 def made_export(
@@ -61,7 +63,7 @@ def made_export(
             rows += _answers(generator, arm, seed, {k: share + shift for k, share in accuracy.items()})
             collapsed = index < made.collapsed
             end = STEPS // 2 if collapsed else STEPS
-            curves += _curves(arm, seed, start, made.validation + shift, end)
+            curves += _curves(arm, seed, start, made.validation + shift, end, made.scored)
             at, cause = (float(end), "kl") if collapsed else (np.nan, "")
             runs.append((arm, seed, end, collapsed, at, cause, made.validation + shift))
         pairs = [(first + one, first + other) for one in range(seeds) for other in range(one)]
@@ -113,7 +115,7 @@ def _answers(generator: np.random.RandomState, arm: str, seed: int, accuracy: Ma
     ]
 
 
-def _curves(arm: str, seed: int, start: float, end: float, steps: int) -> list[tuple]:
+def _curves(arm: str, seed: int, start: float, end: float, steps: int, scored: int) -> list[tuple]:
     found = []
     for step in range(steps + 1):
         done = step / STEPS
@@ -122,7 +124,7 @@ def _curves(arm: str, seed: int, start: float, end: float, steps: int) -> list[t
             found += [(arm, seed, step, metric, value) for metric in ("accuracy", "accuracy@1", "accuracy@4")]
             found.append((arm, seed, step, "log_prob", value - 1))
         if step:
-            values = {"reward": done, "kl": 0.1 * done, "entropy": 1 - 0.5 * done, "dead_share": 0.2, "scored": SCORED}
+            values = {"reward": done, "kl": 0.1 * done, "entropy": 1 - 0.5 * done, "dead_share": 0.2, "scored": scored}
             found += [(arm, seed, step, metric, value) for metric, value in values.items()]
     return found
 
@@ -135,7 +137,12 @@ GRID = {
     "baseline": Made({"size": "8", "beta": "0.1"}),
     "size=32": Made({"size": "32", "beta": "0.1"}, 0.8, settings={"grpo.group_size": 8}, seconds=175.0),
     "beta=0": Made({"size": "8", "beta": "0"}, 0.3, settings={"grpo.beta": 0.0}, collapsed=3),
-    "size=32, beta=0": Made({"size": "32", "beta": "0"}, 0.61, settings={"grpo.group_size": 8, "grpo.beta": 0.0}),
+    "size=32, beta=0": Made(
+        {"size": "32", "beta": "0"},
+        0.61,
+        settings={"grpo.group_size": 8, "grpo.beta": 0.0},
+        scored=SCORED * 3 // 2,
+    ),
 }
 SCHEDULES = {
     "baseline": Made({"schedule": "log_uniform"}),

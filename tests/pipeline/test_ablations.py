@@ -132,6 +132,7 @@ def test_the_page_answers_in_computed_sentences(run_here):
         "In the ablation grid the default is beaten by size=32 (+2",
         "]) in 1.8 times its time.",
         "count with the one whose accuracy on validation is best: baseline at 0.001 of 2; scaling=none at 0.001 of 2.",
+        "more selections than the others, which counts for them: size=32, beta=0 1.5 times as many.",
         "At k = 2, the scorer of all budgets against the one trained there alone:",
         "<li>Undecided: GRPO reliably finds good masks across budgets without instability.</li>",
         "Runs do not collapse: undecided; the rate is 0% (0% to 49%) of 4 runs and has to be below 10%.",
