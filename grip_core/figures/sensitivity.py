@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from grip_core.figures.column_width import COLUMN, arm_legend, finish, panels
 from grip_core.figures.palette import QUIET, Style
@@ -32,6 +33,7 @@ def sensitivity(
         place = points.loc[name, ["sensitivity", "performance"]]
         axis.plot(*place, style.marker, color=style.color, ms=1.5 * style.size, label=name, zorder=3)
     axis.margins(0.12)
+    axis.xaxis.set_major_locator(MaxNLocator(4))
     axis.set(xlabel="sensitivity: what tuning for each task gains", ylabel="performance")
     arm_legend(figure, shown)
     return finish(figure, note, stale)
