@@ -116,7 +116,7 @@ def compare(
             +  sum over strata h of C_h / (C_h - 1) * sum over h's images c of (sum_{i in c} w_i (d_i - mean_h d))^2
 
     with C_h images in stratum h. Examples are paired. Seeds are with `same_seeds`, where row s of both is of one seed,
-    which draws the same for both (common random numbers; Bouthillier et al. 2021, arXiv 2103.03098, section 4.1): then
+    which draws the same for both (common random numbers; Bouthillier et al. 2021, arXiv 2103.03098): then
     var(seed means of scores - other) / S takes the place of V_1 + V_2. Otherwise seed 0 of two methods share nothing. A
     method with one seed (a deterministic one, or a given checkpoint) has no seed variance: it is taken as it is.
     The noise of seed and example together is in the first and the last part, so the sum errs on the large side.
