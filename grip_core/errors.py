@@ -7,5 +7,9 @@ class UserError(Exception):
     """Shown without a traceback; the process exits with code 2."""
 
 
-class ServerLost(UserError):
-    """The process that holds the VLM has gone: no fault of whatever was asking it."""
+class ProcessLost(UserError):
+    """A process that this one works with has gone: no fault of what they were at."""
+
+
+class ServerLost(ProcessLost):
+    """The process that holds the VLM has gone."""

@@ -6,7 +6,7 @@ import copy
 
 import torch
 
-from tests.conftest import Family
+from tests.families import Family
 
 
 def deeper(family: Family, n_layers: int) -> Family:

@@ -33,14 +33,15 @@ class Cells:
 
 
 def cut(context: Context, k: int) -> Cells:
-    """Cut each prompt's grid of H x W tokens, all of them present, into min(k, H W) cells.
+    """Cut each prompt's grid of H x W tokens into min(k, H W) cells; one with gaps, as of tiled images, is taken as
+    one row of its tokens, in reading order.
 
     R = sqrt(k H / W) bands of rows, rounded, share the cells as evenly as integers allow: band i has the cells from
     floor(i k / R) to floor((i + 1) k / R). Rows are shared among the bands, and columns among a band's cells, in the
     same way.
     """
     real_BN = context.visual_mask_BN
-    row_BN, column_BN = context.grid_BN2.masked_fill(~real_BN[..., None], 0).unbind(-1)
+    row_BN, column_BN = _without_gaps(context.grid_BN2.masked_fill(~real_BN[..., None], 0), real_BN)
     height_B1 = row_BN.amax(1, keepdim=True) + 1
     width_B1 = column_BN.amax(1, keepdim=True) + 1
     k_B1 = real_BN.sum(1, keepdim=True).clamp(max=k)
@@ -55,6 +56,17 @@ def cut(context: Context, k: int) -> Cells:
     cell_BN = cell_BN.masked_fill(~real_BN, size)
     mask_BK = torch.arange(size, device=cell_BN.device) < k_B1
     return Cells(cell_BN, _centres(cell_BN, row_BN, column_BN, size).masked_fill(~mask_BK, 0), mask_BK)
+
+
+def _without_gaps(grid_BN2: torch.Tensor, real_BN: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows and columns, (B, N) each, of grids that have a token in each cell."""
+    row_BN, column_BN = grid_BN2.unbind(-1)
+    width_B1 = column_BN.amax(1, keepdim=True) + 1
+    cells_B1 = (row_BN.amax(1, keepdim=True) + 1) * width_B1
+    full_B1 = real_BN.sum(1, keepdim=True) == cells_B1
+    place_BN = (row_BN * width_B1 + column_BN).masked_fill(~real_BN, torch.iinfo(row_BN.dtype).max)
+    rank_BN = place_BN.argsort(dim=1, stable=True).argsort(dim=1).masked_fill(~real_BN, 0)
+    return torch.where(full_B1, row_BN, 0), torch.where(full_B1, column_BN, rank_BN)
 
 
 def _share(index: torch.Tensor, length: torch.Tensor, parts: torch.Tensor) -> torch.Tensor:

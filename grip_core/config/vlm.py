@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from grip_core.config.data import PerSplit
 from grip_core.config.section import Count, NonNegative, Rate, Section, Seed
 
+Device = Literal["auto", "split", "cpu", "cuda"]
 EMBEDDED_N = 144  # visual tokens of the embedded VLM
 
 
@@ -16,9 +17,26 @@ class VlmConfig(Section):
     """Which frozen VLM prunes: a folder or a hub id of a supported family."""
 
     path: str
+    template: str | None
+    """The prompt around "{question}", with the image's placeholder in it; null: its folder's, or its family's."""
     positions: Literal["original", "compact"]
     dtype: Literal["float32", "bfloat16"]
     """What the VLM computes in. bfloat16 is faster only where the hardware has it; the scorer stays in float32."""
+    quantization: Literal["none", "8bit", "4bit"]
+    """Of the VLM's weights, by bitsandbytes."""
+    device: Device
+    """auto: the GPU, if there is one; split: over all GPUs that are visible, as a model may need that fits on none.
+    Which GPUs there are is CUDA_VISIBLE_DEVICES' to say."""
+    rows_per_forward: Count
+    """Selections that the VLM answers at once at most, in training; fewer take less memory."""
+    processes: Count
+    """Of one GRPO run, each with the VLM on a GPU of its own, which answers for a share of the selections."""
+
+    @model_validator(mode="after")
+    def _devices_suffice(self):
+        if self.processes > 1 and self.device != "auto":
+            raise ValueError(f"device must be auto with processes={self.processes}, but got {self.device}")
+        return self
 
 
 class Phase(Section):
@@ -67,6 +85,8 @@ class FeaturesConfig(Section):
     images: PerSplit
     questions_per_image: Count
     batch_size: Count
+    max_gigabytes: Annotated[float, Field(gt=0)]
+    """What the cache may take on the disk. Images that do not fit are encoded whenever they are asked for."""
 
     @model_validator(mode="after")
     def _several_test_images(self):

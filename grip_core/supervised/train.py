@@ -97,7 +97,7 @@ def make_losses(
         number = step - 1
         context = task.store.context(vlm, order[number])
         generator = torch_generator(seed, "budget", number)
-        k_B = schedule.sample(schedule.initial(), number, config.steps, prompts, generator).to(vlm.device)
+        k_B = context.at_most(schedule.sample(schedule.initial(), number, config.steps, prompts, generator))
         done = number / max(1, config.steps - 1)
         noise = torch_generator(seed, "relaxation noise", number)
         return relaxation(config, Batch(vlm, context, scorer(context, k_B), k_B, done, noise))

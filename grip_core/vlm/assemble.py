@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 
 from grip_core.vlm.context import Context, Selection
+from grip_core.vlm.deepstack import DeepStack
 
 Positions = Literal["original", "compact"]
 
@@ -19,8 +20,11 @@ class Assembled:
     embeds_RSD: torch.Tensor
     attention_mask_RS: torch.Tensor
     positions_PRS: torch.Tensor
+    is_visual_RS: torch.Tensor
     place_RK: torch.Tensor
     """Index into S of every kept visual token (0 where the selection pads)."""
+    deep: DeepStack | None
+    """What is added to visual tokens between layers, for one pass over the prompt."""
 
 
 def assemble(
@@ -61,11 +65,17 @@ def assemble(
 
     axes = context.positions_PBT.shape[0]
     positions_PRS = context.positions_PBT[:, prompt_R].gather(2, order_RS.expand(axes, -1, -1))
+    is_visual_RS = is_kept_RT.gather(1, order_RS)
     if positions == "compact":
-        positions_PRS = _compact(positions_PRS, mask_RS, is_kept_RT.gather(1, order_RS))
+        positions_PRS = _compact(positions_PRS, mask_RS, is_visual_RS)
     positions_PRS = positions_PRS.masked_fill(~mask_RS, 0)
-    prompt = Assembled(embeds_RSD, mask_RS, positions_PRS, place_RK.masked_fill(~selection.mask_RK, 0))
-    return prompt if continuation_RA is None else _extend(prompt, embed(continuation_RA))
+    place_RK = place_RK.masked_fill(~selection.mask_RK, 0)
+    deep = None
+    if context.deep_BNMD is not None:
+        deep_RKMD = context.deep_BNMD[prompt_R[:, None], selection.kept_RK].to(embeds_RSD.dtype)
+        deep = DeepStack(deep_RKMD, place_RK, selection.mask_RK)
+    prompt = Assembled(embeds_RSD, mask_RS, positions_PRS, is_visual_RS, place_RK, deep)
+    return prompt if continuation_RA is None else extend(prompt, embed(continuation_RA))
 
 
 def _mark(slots_RK: torch.Tensor, mask_RK: torch.Tensor, total: int) -> torch.Tensor:
@@ -83,8 +93,10 @@ def _compact(positions_PRS: torch.Tensor, mask_RS: torch.Tensor, is_visual_RS: t
     """Number anew: text one by one, equal on every axis; the image's tokens by their dense rank along each axis.
 
     As in the full prompt, the image starts where the text before it ends, and the text after it follows the image's
-    largest position. With one axis every visual token has a rank of its own.
+    largest position. With one axis text and image are counted together, text within the image too.
     """
+    if len(positions_PRS) == 1:
+        return (mask_RS.cumsum(1) - 1)[None]
     text_RS = mask_RS & ~is_visual_RS
     before_RS = text_RS.cumsum(1)
     rank_PRS = torch.stack([_dense_rank(axis_RS, is_visual_RS) for axis_RS in positions_PRS])
@@ -102,8 +114,8 @@ def _dense_rank(values_RS: torch.Tensor, mask_RS: torch.Tensor) -> torch.Tensor:
     return torch.zeros_like(ordered).scatter(1, order, step.cumsum(1) - 1)
 
 
-def _extend(prompt: Assembled, embeds_RAD: torch.Tensor) -> Assembled:
-    """Append tokens at the positions that follow the prompt's largest."""
+def extend(prompt: Assembled, embeds_RAD: torch.Tensor) -> Assembled:
+    """Append text at the positions that follow the largest."""
     rows, extra = embeds_RAD.shape[:2]
     last_R = prompt.positions_PRS.amax(dim=(0, 2))
     following = last_R[:, None] + 1 + torch.arange(extra, device=last_R.device)
@@ -111,5 +123,7 @@ def _extend(prompt: Assembled, embeds_RAD: torch.Tensor) -> Assembled:
         torch.cat([prompt.embeds_RSD, embeds_RAD], dim=1),
         torch.cat([prompt.attention_mask_RS, prompt.attention_mask_RS.new_ones(rows, extra)], dim=1),
         torch.cat([prompt.positions_PRS, following.expand(prompt.positions_PRS.shape[0], -1, -1)], dim=2),
+        torch.cat([prompt.is_visual_RS, prompt.is_visual_RS.new_zeros(rows, extra)], dim=1),
         prompt.place_RK,
+        prompt.deep,
     )

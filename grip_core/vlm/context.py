@@ -2,12 +2,12 @@
 
 Shape legend: B prompts, R rows (a prompt may have several), G selections per prompt, N visual tokens, K kept tokens,
 L question tokens, T prompt tokens, A answer tokens, S assembled tokens, D hidden size, E width of an encoder's head,
-V vocabulary, P position axes.
+V vocabulary, P position axes, M layers that add to the visual tokens.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -42,6 +42,8 @@ class Context:
     """Index into T of every visual token (0 where padded)."""
     answer_ids_BA: torch.Tensor
     answer_mask_BA: torch.Tensor
+    deep_BNMD: torch.Tensor | None = None
+    """What the first M decoder layers add to every visual token after them (DeepStack); None where they do not."""
     memo: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -53,6 +55,11 @@ class Context:
         """N, padding included."""
         return self.visual_BND.shape[1]
 
+    def at_most(self, k_B: torch.Tensor | int) -> torch.Tensor:
+        """Budgets (B,), each no more than its image has visual tokens."""
+        n_B = self.visual_mask_BN.sum(1)
+        return torch.as_tensor(k_B, device=n_B.device).expand_as(n_B).minimum(n_B)
+
     def rows(self, index: torch.Tensor) -> Context:
         """The prompts `index` names, in that order, without the memo."""
         chosen = {}
@@ -61,7 +68,7 @@ class Context:
             if item.name == "positions_PBT":
                 chosen[item.name] = value[:, index]
             elif item.name != "memo":
-                chosen[item.name] = value[index]
+                chosen[item.name] = None if value is None else value[index]
         return Context(**chosen)
 
 
@@ -109,6 +116,17 @@ class Selection:
         merged = None if merged_BKD is None else merged_BKD.gather(1, order[..., None].expand_as(merged_BKD))
         rows = torch.arange(kept.shape[0], device=kept.device)
         return cls(kept, mask.gather(1, order), rows, merged)
+
+    def rows(self, index: torch.Tensor) -> Selection:
+        """The rows that `index` names."""
+        return replace(
+            self,
+            kept_RK=self.kept_RK[index],
+            mask_RK=self.mask_RK[index],
+            prompt_R=self.prompt_R[index],
+            merged_RKD=None if self.merged_RKD is None else self.merged_RKD[index],
+            cuts=tuple(replace(cut, kept_RK=cut.kept_RK[index], mask_RK=cut.mask_RK[index]) for cut in self.cuts),
+        )
 
     @classmethod
     def all(cls, context: Context):

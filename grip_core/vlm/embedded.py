@@ -1,13 +1,8 @@
-"""The embedded default: a small LLaVA of transformers' own classes, its tokenizer and its processor, untrained."""
+"""The embedded default: a small LLaVA of transformers' own classes and its processor, untrained."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import (
     CLIPVisionConfig,
     LlamaConfig,
@@ -19,30 +14,10 @@ from transformers import (
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from grip_core.data.examples import IMAGE_SIZE
+from grip_core.vlm.words import IMAGE_TOKEN, SPECIAL
 
 PATCH = 12  # pixels
 GRID = IMAGE_SIZE // PATCH
-IMAGE_TOKEN = "<image>"
-SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>", IMAGE_TOKEN)
-TEMPLATE = f"<bos> {IMAGE_TOKEN} {{question}} answer :"
-
-
-def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """A word-level tokenizer over the words of `texts`, in sorted order so that ids do not depend on theirs."""
-    words = sorted({word for text in texts for word in text.split()} | {"answer", ":"})
-    vocabulary = {word: i for i, word in enumerate([*SPECIAL, *words])}
-    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = WhitespaceSplit()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        bos_token="<bos>",
-        eos_token="<eos>",
-        unk_token="<unk>",
-        additional_special_tokens=[IMAGE_TOKEN],
-        padding_side="left",
-        model_max_length=512,
-    )
 
 
 def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:

@@ -3,39 +3,92 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from transformers import BaseImageProcessor, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+from torch.nn.utils.rnn import pad_sequence
+from transformers import (
+    BaseImageProcessor,
+    DynamicCache,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+)
+from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from grip_core.vlm.assemble import Assembled, Positions, assemble
+from grip_core.errors import UserError
+from grip_core.vlm.assemble import Assembled, Positions, assemble, extend
 from grip_core.vlm.attention import record_attention
 from grip_core.vlm.context import Context, Selection
+from grip_core.vlm.deepstack import stacked
 from grip_core.vlm.inside import apply_cuts
+
+ROWS_PER_FORWARD = 128
+"""Selections: larger batches fall out of a CPU's cache, smaller ones starve its cores."""
+REMEMBERED = 20_000
+"""Prompts: a few hundred megabytes of them."""
 
 
 @dataclass(frozen=True)
 class Preprocessors:
-    """The two parts of a processor that are used here; a transformers processor serves as well."""
+    """The parts of a processor that are used here; a transformers processor serves as well."""
 
     tokenizer: PreTrainedTokenizerBase
     image_processor: BaseImageProcessor
+    qformer_tokenizer: PreTrainedTokenizerBase | None = None
+    """InstructBLIP's, for the question that its Q-Former reads."""
 
 
 @dataclass(frozen=True)
 class VisualFeatures:
-    """What the vision side gives for B images; it does not depend on the question, so it can be cached."""
+    """What the vision side gives for B images, padded at the right; the fields are those of a Context.
+
+    It does not depend on the question, unless the family `reads_questions`, so it can be cached.
+    """
 
     visual_BND: torch.Tensor
     visual_mask_BN: torch.Tensor
     grid_BN2: torch.Tensor
     encoder_attention_BN: torch.Tensor
     encoder_key_BNE: torch.Tensor
+    deep_BNMD: torch.Tensor | None = None
+
+    @classmethod
+    def padded(
+        cls,
+        visual: Sequence[torch.Tensor],
+        grid: Sequence[torch.Tensor],
+        attention: Sequence[torch.Tensor],
+        key: Sequence[torch.Tensor],
+        deep: Sequence[torch.Tensor] | None = None,
+    ) -> VisualFeatures:
+        """From one tensor an image, of as many rows as it has tokens."""
+        device = visual[0].device
+        sizes = torch.tensor([len(image_ND) for image_ND in visual], device=device)
+        return cls(
+            pad_sequence(list(visual), batch_first=True),
+            torch.arange(int(sizes.max()), device=device) < sizes[:, None],
+            pad_sequence(list(grid), batch_first=True).to(device),
+            pad_sequence(list(attention), batch_first=True),
+            pad_sequence(list(key), batch_first=True),
+            None if deep is None else pad_sequence(list(deep), batch_first=True),
+        )
 
     def rows(self, index: torch.Tensor) -> VisualFeatures:
-        return VisualFeatures(**{item.name: getattr(self, item.name)[index] for item in fields(self)})
+        """The images that `index` names."""
+        return self._each(lambda value: value[index])
+
+    def to(self, device: torch.device) -> VisualFeatures:
+        """The same on a device."""
+        return self._each(lambda value: value.to(device))
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> VisualFeatures:
+        given: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
+        return replace(self, **{name: change(value) for name, value in given.items() if value is not None})
 
 
 @dataclass(frozen=True)
@@ -56,6 +109,11 @@ class FrozenVLM(ABC):
     `template` is the prompt around "{question}", with the family's image placeholder in it.
     """
 
+    reads_questions: ClassVar[bool] = False
+    """Whether an image's visual tokens depend on the question that is asked about it."""
+    windows_by_position: ClassVar[bool] = False
+    """Whether `prompt_mask` makes masks for layers that see a window."""
+
     def __init__(
         self,
         model: PreTrainedModel,
@@ -67,33 +125,84 @@ class FrozenVLM(ABC):
         self.processor = processor
         self.template = template
         self.positions = positions
+        self.rows_per_forward = ROWS_PER_FORWARD
         self.embed = model.get_input_embeddings()
-        self._prompts: dict[tuple[str, int], tuple[torch.Tensor, torch.Tensor]] = {}
+        self._prompts: dict[tuple[str, tuple[int, ...]], tuple[torch.Tensor, torch.Tensor]] = {}
         self._answers: dict[str, torch.Tensor] = {}
 
     # What a family implements ------------------------------------------------------------------------------------
 
     @abstractmethod
-    def visual_features(self, images: Sequence[np.ndarray]) -> VisualFeatures:
-        """Visual tokens of uint8 (H, W, 3) images, as the language model takes them."""
+    def visual_features(self, images: Sequence[np.ndarray], questions: Sequence[str] | None = None) -> VisualFeatures:
+        """Visual tokens of uint8 (H, W, 3) images, as the language model takes them.
 
-    @abstractmethod
-    def prompt_positions(self, input_ids_BT, attention_mask_BT, features: VisualFeatures) -> torch.Tensor:
-        """Position ids of the full prompts, (P, B, T)."""
+        `questions`, one an image, are needed only if the family `reads_questions`.
+        """
 
     @property
-    @abstractmethod
+    def tokens_an_image(self) -> int | None:
+        """Visual tokens of every image, where the configuration alone says so."""
+        return None
+
+    @property
     def language_model(self) -> PreTrainedModel:
         """The decoder that reads embeddings."""
+        return self.model.model.language_model
 
     @property
-    @abstractmethod
     def image_token_id(self) -> int:
         """The placeholder that stands for one visual token."""
+        return self.model.config.image_token_id
+
+    @property
+    def generation_config(self) -> GenerationConfig | None:
+        """By which the stock model generates."""
+        return self.model.generation_config
+
+    @property
+    def end_tokens(self) -> list[int]:
+        """Those that end an answer: the tokenizer's, and those that the model generates by default until."""
+        known = getattr(self.generation_config, "eos_token_id", None)
+        several = known if isinstance(known, list) else [known]
+        return [token for token in (self.processor.tokenizer.eos_token_id, *several) if token is not None]
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of a prompt and its answer that the decoder reads at most."""
+        config = self.language_model.config
+        # Windows are masks over the order of the tokens, unless a family makes its own from their positions.
+        window = None if self.windows_by_position else getattr(config, "sliding_window", None)
+        return config.max_position_embeddings if window is None else min(window, config.max_position_embeddings)
+
+    def fits(self, question: str, layout: tuple[int, ...], answer: str) -> bool:
+        """Whether a question about an image of that layout fits into `max_length` with its answer."""
+        return len(self._prompt_ids(question, layout)[0]) + len(self._answer_ids(answer)) <= self.max_length
+
+    def prompt_positions(self, input_ids_BT, attention_mask_BT, features: VisualFeatures) -> torch.Tensor:
+        """Position ids of the full prompts, (P, B, T)."""
+        return (attention_mask_BT.long().cumsum(1) - 1).clamp(min=0)[None]
+
+    def layouts(self, features: VisualFeatures) -> list[tuple[int, ...]]:
+        """What `image_text` has to know of each image: how many visual tokens it has."""
+        return [(n,) for n in features.visual_mask_BN.sum(1).tolist()]
+
+    def image_text(self, layout: tuple[int, ...]) -> str:
+        """What a prompt has instead of the template's one placeholder: one for each visual token, and what a family
+        puts between them."""
+        return self.placeholder * layout[0]
+
+    def prompt_mask(self, inputs: Assembled, new: int) -> Any:
+        """The mask by which the last `new` tokens read all those up to them, as `language_model` takes it."""
+        return inputs.attention_mask_RS.long()
+
+    @property
+    def placeholder(self) -> str:
+        """The image token as the tokenizer writes it."""
+        return str(self.processor.tokenizer.convert_ids_to_tokens(self.image_token_id))
 
     @property
     def device(self) -> torch.device:
-        """Where the model lies, and with it a context's tensors."""
+        """Where the model lies, and with it a context's tensors; of one that is split, its first part."""
         return self.model.device
 
     # What methods call -------------------------------------------------------------------------------------------
@@ -105,17 +214,24 @@ class FrozenVLM(ABC):
                 f"as many images as questions and answers are needed, but got {len(images)}, {len(questions)} and "
                 f"{len(answers)}"
             )
-        return self.context(self.visual_features(images), questions, answers)
+        return self.context(self.visual_features(images, questions), questions, answers)
 
     @torch.no_grad()
     def context(self, features: VisualFeatures, questions: Sequence[str], answers: Sequence[str]) -> Context:
         """Prompts from visual tokens that are already computed.
 
-        What methods read of it is in float32, whatever the model computes in.
+        What methods read of it is in float32, whatever the model computes in. Raises UserError for a prompt that is too
+        long for the model.
         """
-        n_visual_B = features.visual_mask_BN.sum(1).tolist()
-        texts = [self._prompt_ids(*key) for key in zip(questions, n_visual_B, strict=True)]
+        texts = [self._prompt_ids(*key) for key in zip(questions, self.layouts(features), strict=True)]
         prompts = [ids for ids, _ in texts]
+        longest = max(range(len(prompts)), key=lambda b: len(prompts[b]) + len(self._answer_ids(answers[b])))
+        length = len(prompts[longest]) + len(self._answer_ids(answers[longest]))
+        if length > self.max_length:
+            raise UserError(
+                f"a prompt must fit into the {self.max_length} tokens that the VLM reads, but has {length}, with its "
+                f"answer; shorten the question: {questions[longest][:60]!r}"
+            )
         input_ids, mask = _pad(prompts, left=True)
         total = input_ids.shape[1]
         question, question_mask = _pad([ids for _, ids in texts], left=False)
@@ -124,6 +240,11 @@ class FrozenVLM(ABC):
         slots = torch.zeros(features.visual_mask_BN.shape, dtype=torch.long)
         for b, ids in enumerate(prompts):
             places = (ids == self.image_token_id).nonzero()[:, 0] + total - len(ids)
+            if len(places) != features.visual_mask_BN[b].sum():
+                raise UserError(
+                    f"a question must not hold {self.placeholder}, for which the prompt has its own place, but got "
+                    f"{questions[b][:60]!r}; remove it"
+                )
             slots[b, : len(places)] = places
         input_ids, mask, question = input_ids.to(device), mask.to(device), question.to(device)
         return Context(
@@ -132,6 +253,7 @@ class FrozenVLM(ABC):
             grid_BN2=features.grid_BN2,
             encoder_attention_BN=features.encoder_attention_BN.float(),
             encoder_key_BNE=features.encoder_key_BNE.float(),
+            deep_BNMD=None if features.deep_BNMD is None else features.deep_BNMD.float(),
             question_BLD=self.embed(question).float(),
             question_mask_BL=question_mask.to(device),
             input_ids_BT=input_ids,
@@ -142,26 +264,45 @@ class FrozenVLM(ABC):
             answer_mask_BA=answer_mask.to(device),
         )
 
-    def _prompt_ids(self, question: str, n_visual: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _prompt_ids(self, question: str, layout: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
         """Ids of the full prompt and of the question's own tokens; kept, as training asks the same of many images."""
-        key = (question, n_visual)
+        key = (question, layout)
         if key not in self._prompts:
-            before, after = self.template.split("{question}")
-            placeholder = str(self.processor.tokenizer.convert_ids_to_tokens(self.image_token_id))
-            head = before.replace(placeholder, placeholder * n_visual, 1)
-            # In one piece, as the stock processor: pieces would tokenise otherwise where they meet.
-            encoded = self.processor.tokenizer(
-                head + question + after, add_special_tokens=False, return_offsets_mapping=True
-            )
-            first, last = len(head), len(head) + len(question)
-            own = [start < last and stop > first for start, stop in encoded.offset_mapping]
-            ids = torch.tensor(encoded.input_ids)
-            self._prompts[key] = ids, ids[torch.tensor(own)]
+            if len(self._prompts) == REMEMBERED:
+                self._prompts.clear()
+            ids, own = self.tokenized(question, layout)
+            self._prompts[key] = ids, ids[own]
         return self._prompts[key]
 
+    def tokenized(self, question: str, layout: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ids of the full prompt, and which of them are the question's own."""
+        before, after = self.template.split("{question}")
+        head = before.replace(self.placeholder, self.image_text(layout), 1)
+        tokenizer = self.processor.tokenizer
+        first = tokenizer.bos_token or ""
+        # Some tokenizers split a text otherwise where its first token is written out.
+        special = bool(first) and head.startswith(first) and tokenizer("").input_ids == [tokenizer.bos_token_id]
+        return self.pieces(head.removeprefix(first) if special else head, question, after, special)
+
+    def pieces(self, head: str, question: str, after: str, special: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ids of a text, with the tokenizer's `special` ones around it if wanted, and which are the question's own."""
+        # In one piece, as the stock processor: pieces would tokenise otherwise where they meet.
+        encoded = self.processor.tokenizer(
+            head + question + after, add_special_tokens=special, return_offsets_mapping=True
+        )
+        first, last = len(head), len(head) + len(question)
+        own = [start < last and stop > first for start, stop in encoded.offset_mapping]
+        return torch.tensor(encoded.input_ids), torch.tensor(own, dtype=torch.bool)
+
     def _answer_ids(self, answer: str) -> torch.Tensor:
+        """As the model would write them after the prompt: of `Answer: Yes` the last token, ` Yes`; of `Answer: 2` the
+        last two, where the space is one of its own."""
         if answer not in self._answers:
-            self._answers[answer] = torch.tensor(self.processor.tokenizer(answer, add_special_tokens=False).input_ids)
+            end = self.template.split("{question}")[1]
+            before = end if not end or end[-1].isspace() else f"{end} "
+            encoded = self.processor.tokenizer(before + answer, add_special_tokens=False, return_offsets_mapping=True)
+            own = [stop > len(end) for _, stop in encoded.offset_mapping]
+            self._answers[answer] = torch.tensor(encoded.input_ids)[torch.tensor(own, dtype=torch.bool)]
         return self._answers[answer]
 
     @torch.inference_mode()
@@ -178,25 +319,51 @@ class FrozenVLM(ABC):
         inputs = assemble(context, selection, self.embed, self.positions, answers_RA[:, :-1])
         with apply_cuts(self.language_model, context.n_visual, selection, inputs):
             hidden_RSD = self.hidden_states(inputs)
-        return self.model.get_output_embeddings()(hidden_RSD[:, -answers_RA.shape[1] :])
+        last_RAD = hidden_RSD[:, -answers_RA.shape[1] :]
+        # In one piece a GPU multiplies all rows by the vocabulary's matrix at once; as a view it reads it for each row.
+        last_RAD = last_RAD.contiguous() if last_RAD.is_cuda else last_RAD
+        return self.model.get_output_embeddings()(last_RAD).to(self.device)
 
     def hidden_states(self, inputs: Assembled) -> torch.Tensor:
         """What the decoder's last layer gives, (R, S, D), after the final norm."""
-        return self.language_model(
-            inputs_embeds=inputs.embeds_RSD,
-            attention_mask=inputs.attention_mask_RS.long(),
-            position_ids=self._position_ids(inputs),
-            use_cache=False,
-        ).last_hidden_state
+        return self._decode(inputs).last_hidden_state
+
+    def _decode(
+        self, inputs: Assembled, cache: DynamicCache | None = None, new: int | None = None
+    ) -> BaseModelOutputWithPast:
+        """What the decoder makes of the last `new` tokens, those before them being in the cache; by default of all."""
+        new = inputs.embeds_RSD.shape[1] if new is None else new
+        position_PRS = inputs.positions_PRS[:, :, -new:]
+        with stacked(self.language_model, inputs.deep if new == inputs.embeds_RSD.shape[1] else None):
+            return self.language_model(
+                inputs_embeds=inputs.embeds_RSD[:, -new:],
+                attention_mask=self.prompt_mask(inputs, new),
+                position_ids=position_PRS[0] if len(position_PRS) == 1 else position_PRS,
+                past_key_values=cache,
+                use_cache=cache is not None,
+            )
 
     def answer_scores(
         self, context: Context, selection: Selection | None = None, with_kl: bool = False
     ) -> AnswerScores:
-        """Gold answer's mean log-probability and exact-match correctness for every row of `selection`.
+        """Gold answer's mean log-probability and exact-match correctness for every row of `selection`, of which a
+        forward takes `rows_per_forward` at most.
 
         `with_kl` adds the KL to the full model's answer, for which the full model is run once a context.
         """
         selection = Selection.all(context) if selection is None else selection
+        rows_R = torch.arange(len(selection.prompt_R), device=selection.prompt_R.device)
+        if len(rows_R) <= self.rows_per_forward:
+            return self._scores(context, selection, with_kl)
+        parts = [self._scores(context, selection.rows(rows), with_kl) for rows in rows_R.split(self.rows_per_forward)]
+        kl = [part.kl_R for part in parts if part.kl_R is not None]
+        return AnswerScores(
+            torch.cat([part.log_prob_R for part in parts]),
+            torch.cat([part.correct_R for part in parts]),
+            torch.cat(kl) if with_kl else None,
+        )
+
+    def _scores(self, context: Context, selection: Selection, with_kl: bool) -> AnswerScores:
         prompt_R = selection.prompt_R
         ids_RA, mask_RA = context.answer_ids_BA[prompt_R], context.answer_mask_BA[prompt_R]
         logits_RAV = self.logits(context, selection)
@@ -210,7 +377,10 @@ class FrozenVLM(ABC):
         """What the full model says at the answer's tokens, (B, A, V), once a context."""
         name = "full_log_probs_BAV"
         if name not in context.memo:
-            context.memo[name] = self.logits(context).float().log_softmax(-1)
+            rows_B = torch.arange(context.batch_size, device=context.visual_BND.device)
+            parts = [Selection.all(context).rows(rows) for rows in rows_B.split(self.rows_per_forward)]
+            logits = [self.logits(context, part).float().log_softmax(-1) for part in parts]
+            context.memo[name] = logits[0] if len(logits) == 1 else torch.cat(logits)
         return context.memo[name]
 
     @torch.inference_mode()
@@ -224,49 +394,35 @@ class FrozenVLM(ABC):
         selection = Selection.all(context) if selection is None else selection
         if selection.cuts:
             raise ValueError("generate cannot drop tokens inside the language model; use logits or answer_scores")
-        tokenizer = self.processor.tokenizer
+        ends = torch.tensor(self.end_tokens, dtype=torch.long, device=self.device)
+        pad = self.processor.tokenizer.pad_token_id
+        pad = self.end_tokens[0] if pad is None else pad
         inputs = assemble(context, selection, self.embed, self.positions)
-        mask_RS, position_ids, embeds = inputs.attention_mask_RS.long(), self._position_ids(inputs), inputs.embeds_RSD
-        next_R = inputs.positions_PRS.amax(dim=(0, 2)) + 1
-        done_R = torch.zeros_like(next_R, dtype=torch.bool)
-        cache, generated = None, []
+        # Without the model's configuration, by which layers with a window would forget by count, not by position.
+        cache, new, generated = DynamicCache(), None, []
+        done_R = inputs.attention_mask_RS.new_zeros(len(inputs.attention_mask_RS))
         for _ in range(max_new_tokens):
-            output = self.language_model(
-                inputs_embeds=embeds,
-                attention_mask=mask_RS,
-                position_ids=position_ids,
-                past_key_values=cache,
-                use_cache=True,
-            )
-            cache = output.past_key_values
-            token_R = self.model.get_output_embeddings()(output.last_hidden_state[:, -1]).argmax(-1)
-            token_R = token_R.masked_fill(done_R, tokenizer.pad_token_id)
+            hidden_RSD = self._decode(inputs, cache, new).last_hidden_state
+            token_R = self.model.get_output_embeddings()(hidden_RSD[:, -1]).argmax(-1).to(self.device)
+            token_R = token_R.masked_fill(done_R, pad)
             generated.append(token_R)
-            done_R |= token_R == tokenizer.eos_token_id
+            done_R |= torch.isin(token_R, ends)
             if done_R.all():
                 break
-            embeds = self.embed(token_R[:, None])
-            mask_RS = torch.cat([mask_RS, mask_RS.new_ones(len(mask_RS), 1)], dim=1)
-            step = next_R[:, None].expand(inputs.positions_PRS.shape[0], -1, -1)
-            position_ids = step[0] if step.shape[0] == 1 else step
-            next_R = next_R + 1
+            inputs, new = extend(inputs, self.embed(token_R[:, None])), 1
         return torch.stack(generated, dim=1)
 
     @torch.inference_mode()
     def answer_attention(self, context: Context) -> torch.Tensor:
         """Attention of the prompt's last token to every visual token, (B, layers, N), mean over heads; 0 on padding."""
         inputs = assemble(context, Selection.all(context), self.embed, self.positions)
-        with record_attention(self.language_model, "last") as recorder:
+        with record_attention(self.language_model, "last", with_keys=False) as recorder:
             self.hidden_states(inputs)
-        rows_BLT = torch.stack([recorder.rows_BT[layer] for layer in sorted(recorder.rows_BT)], dim=1)
+        rows_BLT = torch.stack([recorder.rows_BT[layer].to(self.device) for layer in sorted(recorder.rows_BT)], dim=1)
         # Padding that all prompts share is cut off by the assembly; a padding slot may point anywhere.
         shift = context.input_ids_BT.shape[1] - rows_BLT.shape[2]
         slots = (context.visual_slot_BN - shift).clamp(min=0)[:, None].expand(-1, rows_BLT.shape[1], -1)
         return rows_BLT.gather(2, slots).masked_fill(~context.visual_mask_BN[:, None], 0.0)
-
-    @staticmethod
-    def _position_ids(inputs: Assembled) -> torch.Tensor:
-        return inputs.positions_PRS[0] if inputs.positions_PRS.shape[0] == 1 else inputs.positions_PRS
 
 
 def answer_scores(logits_RAV: torch.Tensor, ids_RA: torch.Tensor, mask_RA: torch.Tensor) -> AnswerScores:

@@ -60,7 +60,7 @@ class Observed:
 
     def of_visual(self, values: torch.Tensor) -> torch.Tensor:
         """The part of (B, ..., S) that belongs to the visual tokens, (B, ..., N); what is gone gives anything."""
-        place = self.place_BN.view(-1, *[1] * (values.ndim - 2), self.place_BN.shape[1])
+        place = self.place_BN.view(-1, *[1] * (values.ndim - 2), self.place_BN.shape[1]).to(values.device)
         return values.gather(-1, place.expand(*values.shape[:-1], -1))
 
 
@@ -130,6 +130,7 @@ def choose_cuts(vlm: FrozenVLM, context: Context, stages: Sequence[Stage], rule:
                 present_BN=present_BN,
             )
         )
+        scores_BN = scores_BN.to(present_BN.device)
         best = top_k(scores_BN.masked_fill(~present_BN, float("-inf")), at[layer].count_B)
         cuts.append(Cut(layer, best.kept_RK, best.mask_RK))
         return cuts[-1]
@@ -174,6 +175,7 @@ class _Dropping:
         places = column_RK.new_zeros(column_RK.shape[0], n_visual + 1)
         self.place_RN = places.scatter(1, column_RK, inputs.place_RK)[:, :n_visual]
         self._index_RS = torch.arange(self.real_RS.shape[1], device=self.real_RS.device).expand_as(self.real_RS)
+        self._deep = inputs.deep
         self._dropped = False
         self._parts: dict[int, torch.Tensor | None] = {}  # the model passes the same tensors to every layer
 
@@ -190,6 +192,8 @@ class _Dropping:
         self.present_RN = stay_RN
         self.real_RS = self.real_RS.gather(1, order_RS) & keep_RS.gather(1, order_RS)
         self._index_RS = self._index_RS.gather(1, order_RS)
+        if self._deep is not None:
+            self._deep.move(rank_RS, keep_RS)
         self._dropped = True
         self._parts.clear()
         return _rows(hidden_RSD, order_RS)
@@ -198,14 +202,14 @@ class _Dropping:
         """A layer's keyword arguments with the part of positions and mask that belongs to the tokens that are left."""
         if not self._dropped:
             return dict(given)
-        cos, sin = given["position_embeddings"]
-        positions = given["position_ids"]
-        return {
-            **given,
-            "position_embeddings": (self._part(cos, self._rotary), self._part(sin, self._rotary)),
-            "position_ids": None if positions is None else self._part(positions, self._positions),
-            "attention_mask": self._part(given["attention_mask"], self._mask),
-        }
+        found = {**given, "attention_mask": self._part(given["attention_mask"], self._mask)}
+        if "position_embeddings" in given:  # learned positions are added before the first layer
+            found["position_embeddings"] = tuple(
+                self._part(item, self._rotary) for item in given["position_embeddings"]
+            )
+        if (positions := given.get("position_ids")) is not None:
+            found["position_ids"] = self._part(positions, self._positions)
+        return found
 
     def _part(self, whole: torch.Tensor | None, take: Callable[[Any], torch.Tensor | None]) -> torch.Tensor | None:
         if id(whole) not in self._parts:
@@ -216,10 +220,12 @@ class _Dropping:
         return _rows(whole_RSE.expand(len(self._index_RS), -1, -1), self._index_RS)
 
     def _positions(self, whole_RS: torch.Tensor) -> torch.Tensor:
-        return whole_RS.expand(len(self._index_RS), -1).gather(1, self._index_RS)
+        return whole_RS.expand(len(self._index_RS), -1).gather(1, self._index_RS.to(whole_RS.device))
 
     def _mask(self, whole_R1SS: torch.Tensor | None) -> torch.Tensor | None:
         index_RS, real_R11S = self._index_RS, self.real_RS[:, None, None]
+        if whole_R1SS is not None:
+            index_RS, real_R11S = index_RS.to(whole_R1SS.device), real_R11S.to(whole_R1SS.device)
         if whole_R1SS is None:  # causal, and no row was padded; now some may be
             return None if self.real_RS.all() else causal(index_RS.shape[1], index_RS.device) & real_R11S
         rows = torch.arange(len(index_RS), device=index_RS.device)[:, None, None]
@@ -253,7 +259,8 @@ def _before_layers(
 
 
 def _rows(values_RSD: torch.Tensor, index_RS: torch.Tensor) -> torch.Tensor:
-    return values_RSD.gather(1, index_RS[..., None].expand(-1, -1, values_RSD.shape[2]))
+    # Of a model that is split over devices each layer has its own.
+    return values_RSD.gather(1, index_RS[..., None].expand(-1, -1, values_RSD.shape[2]).to(values_RSD.device))
 
 
 def _among(index_RK: torch.Tensor, mask_RK: torch.Tensor, total: int) -> torch.Tensor:

@@ -27,8 +27,9 @@ from grip_core.data.examples import Example, Scene, Split
 from grip_core.files import atomic_file, write_text
 from grip_core.runs import RunFolder
 from grip_core.seeds import derive, numpy_random
-from grip_core.vlm.embedded import GRID, IMAGE_TOKEN, PATCH, TEMPLATE, build_model, build_processor, build_tokenizer
+from grip_core.vlm.embedded import GRID, PATCH, build_model, build_processor
 from grip_core.vlm.patch_labels import BACKGROUND, IGNORED, PatchLabeller, PatchLabels
+from grip_core.vlm.words import IMAGE_TOKEN, TEMPLATE, build_tokenizer
 
 N_PREFIX = 1 + GRID * GRID  # begin-of-sequence and the visual tokens
 STILL = ("captions", "easy")  # phases in which the tower does not move

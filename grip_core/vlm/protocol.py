@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
 
 from grip_core.vlm.context import Context, Selection
@@ -17,6 +18,9 @@ class AnsweringVLM(Protocol):
     @property
     def device(self) -> torch.device:
         """Where a context's tensors lie."""
+
+    def visual_features(self, images: Sequence[np.ndarray], questions: Sequence[str] | None = None) -> VisualFeatures:
+        """Visual tokens of images that are in no cache."""
 
     def context(self, features: VisualFeatures, questions: Sequence[str], answers: Sequence[str]) -> Context:
         """Prompts from visual tokens that are already computed."""

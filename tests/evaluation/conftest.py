@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from grip_core.vlm.features import FeatureStore
+from grip_core.vlm.features import FeatureStore, Shard
 
 EXAMPLES = {"one": 5, "two": 3}
 
@@ -15,13 +15,10 @@ EXAMPLES = {"one": 5, "two": 3}
 def store(llava) -> FeatureStore:
     """Five questions about three images, and three about three others."""
     random = np.random.RandomState(0)
-    tables, visual, attention, key = [], [], [], []
+    tables, shards = [], []
     for source, (name, count) in enumerate(EXAMPLES.items()):
         images = [random.randint(256, size=(144, 144, 3)).astype(np.uint8) for _ in range(3)]
-        features = llava.vlm.visual_features(images)
-        visual.append(features.visual_BND.numpy())
-        attention.append(features.encoder_attention_BN.numpy())
-        key.append(features.encoder_key_BNE.numpy())
+        shards.append(Shard.of([llava.vlm.visual_features(images)]))
         questions = [["what color ?", "red"], ["is there a red circle in row 2 ?", "yes"]]
         tables.append(
             pd.DataFrame(
@@ -33,9 +30,9 @@ def store(llava) -> FeatureStore:
                     "kind": "any",
                     "benchmark": name,
                     "split": "test",
-                    "source": source,
+                    "shard": source,
                     "image_row": [i % 3 for i in range(count)],
                 }
             )
         )
-    return FeatureStore(pd.concat(tables, ignore_index=True), visual, attention, key, features.grid_BN2[0].numpy())
+    return FeatureStore(pd.concat(tables, ignore_index=True), shards, 144, 32)

@@ -26,7 +26,7 @@ from grip_core.supervised.compute import (
 from grip_core.supervised.train import train_supervised
 from grip_core.vlm.assemble import assemble
 from grip_core.vlm.context import Selection
-from tests.conftest import ANSWERS
+from tests.families import ANSWERS
 from tests.rl.conftest import BUDGETS, make_budgets, make_grpo
 from tests.rl.test_resume import Killed, kill_at, same_runs
 from tests.supervised.conftest import METHODS, make_supervised

@@ -10,6 +10,7 @@ from grip_core.vlm import attention
 from grip_core.vlm.assemble import assemble
 from grip_core.vlm.attention import attention_logits, record_attention
 from grip_core.vlm.context import Selection
+from grip_core.vlm.deepstack import stacked
 
 
 def close(actual: torch.Tensor, expected: torch.Tensor) -> None:
@@ -23,12 +24,13 @@ def test_last_row_of_the_language_model(family):
     model = family.vlm.language_model
     before = model.config._attn_implementation
     model.set_attn_implementation("eager")
-    output = model(
-        inputs_embeds=inputs.embeds_RSD,
-        attention_mask=inputs.attention_mask_RS.long(),
-        position_ids=inputs.positions_PRS if inputs.positions_PRS.shape[0] > 1 else inputs.positions_PRS[0],
-        output_attentions=True,
-    )
+    with stacked(model, inputs.deep):
+        output = model(
+            inputs_embeds=inputs.embeds_RSD,
+            attention_mask=family.vlm.prompt_mask(inputs, inputs.embeds_RSD.shape[1]),
+            position_ids=inputs.positions_PRS if inputs.positions_PRS.shape[0] > 1 else inputs.positions_PRS[0],
+            output_attentions=True,
+        )
     model.set_attn_implementation(before)
     rows_BMN = family.vlm.answer_attention(context)
     assert rows_BMN.shape[1] == model.config.num_hidden_layers

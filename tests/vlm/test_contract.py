@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from grip_core.vlm.assemble import assemble
-from grip_core.vlm.context import Context, Selection
+from grip_core.vlm.context import Context, Selection, top_k
 from grip_core.vlm.frozen import answer_scores
-from tests.conftest import QUESTIONS
+from grip_core.vlm.wire import tensors_of
+from tests.families import ANSWERS, QUESTIONS
 
 BOTH = pytest.mark.parametrize("positions", ["original", "compact"], indirect=True)
 
@@ -34,6 +35,7 @@ def with_answer(inputs: dict[str, torch.Tensor], answer_A: torch.Tensor) -> dict
         "input_ids": extra,
         "attention_mask": torch.ones_like(extra),
         "mm_token_type_ids": torch.zeros_like(extra),
+        "token_type_ids": torch.zeros_like(extra),
     }
     return {
         key: torch.cat([value, longer[key].to(value.dtype)], dim=1) if key in longer else value
@@ -90,6 +92,19 @@ def test_a_context_holds_the_question_and_the_slots(family):
         assert len(slots) == (inputs["input_ids"] == family.vlm.image_token_id).sum()
 
 
+def test_answers_are_what_the_model_would_write(family):
+    """All that comes after the prompt, where a space is between them unless the prompt ends with one."""
+    context = family.context()
+    tokenizer = family.vlm.processor.tokenizer
+    end = family.vlm.template.split("{question}")[1]
+    assert not end[-1].isspace()
+    prompt = tokenizer(end, add_special_tokens=False).input_ids
+    for row, answer in enumerate(ANSWERS):
+        whole = tokenizer(f"{end} {answer}", add_special_tokens=False).input_ids
+        assert whole[: len(prompt)] == prompt
+        assert gold(context, row).tolist() == whole[len(prompt) :]
+
+
 def test_grid_counts_rows_and_columns(qwen):
     context = qwen.context()
     assert context.grid_BN2[2][context.visual_mask_BN[2]].tolist() == [
@@ -133,6 +148,18 @@ def test_a_part_of_a_batch_is_that_part(family):
     assert torch.equal(new_RS, family.vlm.generate(context, max_new_tokens=3)[index, : new_RS.shape[1]])
 
 
+def hidden_from_all(family, inputs: dict[str, torch.Tensor], visible_T: torch.Tensor):
+    """The stock model's mask with the columns of what is not visible taken out."""
+    index_T = torch.arange(len(visible_T))
+    causal_TT = index_T[:, None] >= index_T
+    if "token_type_ids" not in inputs:
+        return (causal_TT & visible_T)[None, None]
+    image_T = inputs.pop("token_type_ids")[0].bool()
+    allowed_TT = (causal_TT | (image_T[:, None] & image_T)) & visible_T
+    near_TT = index_T > index_T[:, None] - family.vlm.language_model.config.sliding_window
+    return {"full_attention": allowed_TT[None, None], "sliding_attention": (allowed_TT & near_TT)[None, None]}
+
+
 @torch.no_grad()
 def test_dropping_is_masking_with_original_positions(family):
     """The stock model over the whole prompt, with the dropped tokens hidden from every query."""
@@ -149,8 +176,9 @@ def test_dropping_is_masking_with_original_positions(family):
         if "mm_token_type_ids" in inputs:
             grid = {key: inputs[key] for key in ("mm_token_type_ids", "image_grid_thw")}
             inputs["position_ids"], _ = family.vlm.model.model.get_rope_index(inputs["input_ids"], **grid)
-        allowed = torch.ones(total, total, dtype=torch.bool).tril() & visible
-        inputs["attention_mask"] = allowed[None, None]
+        else:
+            inputs["position_ids"] = torch.arange(total)[None]  # OPT would count them from the mask
+        inputs["attention_mask"] = hidden_from_all(family, inputs, visible)
         expected = family.vlm.model(**inputs).logits[0, -len(answer_A) :]
         close(logits_RAV[row, : len(answer_A)], expected)
         full = family.vlm.logits(context)[row, : len(answer_A)]
@@ -207,7 +235,7 @@ def test_no_image_is_the_stock_language_model(family, positions):
         inputs, answer_A = stock(family, context, row)
         ids = inputs["input_ids"][:, inputs["input_ids"][0] != family.vlm.image_token_id]
         hidden = family.vlm.language_model(input_ids=ids).last_hidden_state
-        close(logits_RAV[row, : len(answer_A)], family.vlm.model.lm_head(hidden)[0, -len(answer_A) :])
+        close(logits_RAV[row, : len(answer_A)], family.vlm.model.get_output_embeddings()(hidden)[0, -len(answer_A) :])
 
 
 @torch.no_grad()
@@ -265,6 +293,27 @@ def test_answer_scores_say_what_greedy_decoding_does(family):
     assert family.vlm.answer_scores(right).correct_R.all()
     wrong = replace(right, answer_ids_BA=(new_RS[:, :1] + 1) % 7)
     assert not family.vlm.answer_scores(wrong).correct_R.any()
+
+
+def test_fewer_rows_a_forward_give_the_same_scores(family, monkeypatch):
+    context = family.context()
+    selection = top_k(torch.randn(context.visual_mask_BN.shape).masked_fill(~context.visual_mask_BN, -torch.inf), 2)
+    repeated = selection.rows(torch.tensor([0, 1, 2, 1, 0]))
+    whole = family.vlm.answer_scores(context, repeated, with_kl=True)
+    forwards = []
+    inner = family.vlm.logits
+
+    def counted(context, selection=None):
+        forwards.append(len(selection.prompt_R))
+        return inner(context, selection)
+
+    monkeypatch.setattr(family.vlm, "logits", counted)
+    monkeypatch.setattr(family.vlm, "rows_per_forward", 2)
+    parts = family.vlm.answer_scores(family.context(), repeated, with_kl=True)
+    assert max(forwards) == 2
+    assert sum(forwards) == len(repeated.prompt_R) + context.batch_size
+    for name, value in tensors_of(whole).items():
+        torch.testing.assert_close(getattr(parts, name), value, rtol=1e-4, atol=1e-5)
 
 
 def test_encode_refuses_lists_of_different_length(family):
