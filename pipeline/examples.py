@@ -8,8 +8,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from grip_core.data.examples import load_split
-from grip_core.data.registry import BENCHMARKS
+from grip_core.data.registry import prepared_split
 from grip_core.evaluation.evaluate import FULL, NO_IMAGE
 from grip_core.evaluation.names import GRIP, benchmark_label, label
 from grip_core.figures.keep_maps import Answered, KeepMap
@@ -54,9 +53,9 @@ class Examples:
         first = own.drop_duplicates(["method", "k", "example_id"])
         self.kept = first.set_index(["method", "k", "example_id"])["kept"].to_dict()
         self.methods = [method for method in SHOWN if method in set(rows["method"])]
-        names = {item["benchmark"] for item in self.items}
-        splits = {name: load_split(prepared / name / "test", BENCHMARKS[name].render) for name in names}
-        self.images = [splits[item["benchmark"]].image(item["image_id"]) for item in self.items]
+        self.images = [
+            prepared_split(item["benchmark"], "test", prepared).image(item["image_id"]) for item in self.items
+        ]
 
     def by_method(self, k: int) -> list[KeepMap]:
         """All examples under every shown method at one budget."""
@@ -85,7 +84,7 @@ class Examples:
 
     def _pruned(self, method: str, k: int, name: str) -> list[Answered]:
         kept = [list(self.kept[method, k, example]) for example in self.ids]
-        answers = self._answers(Selection.of(torch.tensor(kept)))
+        answers = self._answers(Selection.of(torch.tensor(kept, device=self.context.visual_BND.device)))
         return [Answered(name, kept[i], answers[i], self._right(i, answers[i])) for i in range(len(self.ids))]
 
     def _answers(self, selection: Selection) -> list[str]:

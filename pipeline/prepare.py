@@ -1,4 +1,4 @@
-"""Build every split of every benchmark into data/prepared/<benchmark>/<split>: the same bytes on every machine."""
+"""Build or read every split of every benchmark into data/prepared/<benchmark>/<split>: the same bytes everywhere."""
 
 from __future__ import annotations
 
@@ -7,25 +7,16 @@ from pathlib import Path
 from tqdm import tqdm
 
 from grip_core.config import DataConfig, Params
-from grip_core.data.examples import SPLITS
-from grip_core.data.registry import BENCHMARKS
+from grip_core.data.registry import splits_of, write_split
 from grip_core.places import PREPARED
-from grip_core.seeds import numpy_random
 from pipeline.stage import run
 
 
 def prepare(config: DataConfig, output: Path) -> None:
     """Write the splits of `config.benchmarks` to `output`/<benchmark>/<split>."""
-    jobs = [(name, split) for name in config.benchmarks for split in SPLITS]
-    for name, split in (progress := tqdm(jobs, unit="split")):
+    for name, split in (progress := tqdm(splits_of(config), unit="split")):
         progress.set_description(f"{name} {split}")
-        built = BENCHMARKS[name].build(
-            split,
-            getattr(config.images, split),
-            getattr(config.questions_per_image, split),
-            numpy_random(config.seed, f"{name}/{split}"),
-        )
-        built.save(output / name / split)
+        write_split(config, name, split, output / name / split)
 
 
 def main(params: Params) -> None:

@@ -62,7 +62,14 @@ def test_defaults_are_valid():
         ),
         ("grpo.seeds", MISSING, "grpo.seeds is missing; every key must be given"),
         ("vlm", MISSING, "vlm is missing; every key must be given"),
-        ("vlm", None, "vlm must hold the keys dtype, path, positions, but got None"),
+        (
+            "vlm",
+            None,
+            (
+                "vlm must hold the keys device, dtype, path, positions, processes, quantization, rows_per_forward, "
+                "template, but got None"
+            ),
+        ),
         ("grpo.steps", True, "grpo.steps: input should be a valid integer, but got True"),
         ("grpo.steps", "600", "grpo.steps: input should be a valid integer, but got '600'"),
         ("grpo.steps", 0, "grpo.steps: input should be greater than or equal to 1, but got 0"),
@@ -77,7 +84,10 @@ def test_defaults_are_valid():
         (
             "data.benchmarks",
             ["mnist"],
-            "data.benchmarks[0]: input should be 'easy_vqa', 'sort_of_clevr' or 'digit_grids', but got 'mnist'",
+            (
+                "data.benchmarks[0]: input should be 'easy_vqa', 'sort_of_clevr', 'digit_grids', 'pope', 'scienceqa', "
+                "'ai2d', 'mme', 'ocrbench' or 'textvqa', but got 'mnist'"
+            ),
         ),
         ("scorer.heads", 5, f"scorer: heads must divide width, but got heads=5 and width={WIDTH}"),
         ("budgets.low", 100, f"budgets: low must be at most high, but got low=100 and high={HIGH}"),

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import model_validator
 
 from grip_core.config.collapse import CollapseConfig
-from grip_core.config.data import BenchmarkName, DataConfig, PerSplit
+from grip_core.config.data import BenchmarkName, DataConfig, PerSplit, PublicName
 from grip_core.config.grpo import GrpoConfig, LossType
 from grip_core.config.items import FilterConfig
 from grip_core.config.policy import BudgetConfig, ScorerConfig
@@ -20,7 +20,7 @@ from grip_core.config.results import EvaluateConfig, ReportConfig, TimingConfig
 from grip_core.config.reward import RewardConfig
 from grip_core.config.section import Count, NonNegative, Rate, Section, Seed, Several, Share
 from grip_core.config.supervised import SupervisedConfig
-from grip_core.config.vlm import EMBEDDED_N, FeaturesConfig, Phase, PretrainConfig, VlmConfig
+from grip_core.config.vlm import EMBEDDED_N, Device, FeaturesConfig, Phase, PretrainConfig, VlmConfig
 from grip_core.config.warmup import WarmupConfig
 from grip_core.errors import UserError
 
@@ -31,6 +31,7 @@ __all__ = [
     "CollapseConfig",
     "Count",
     "DataConfig",
+    "Device",
     "EvaluateConfig",
     "FeaturesConfig",
     "FilterConfig",
@@ -41,6 +42,7 @@ __all__ = [
     "PerSplit",
     "Phase",
     "PretrainConfig",
+    "PublicName",
     "Rate",
     "ReportConfig",
     "RewardConfig",

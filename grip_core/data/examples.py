@@ -72,6 +72,10 @@ class Split:
         """Pixels of one image, uint8 (IMAGE_SIZE, IMAGE_SIZE, 3)."""
         return self.render(self.scenes[image_id], self.sprites)
 
+    def worded(self, example: Example) -> list[Example]:
+        """The example with each of the answers that are right: one."""
+        return [example]
+
     def save(self, folder: Path) -> None:
         """Write the split to `folder`, each file whole or not at all."""
         folder.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,9 @@ def test_prepare_writes_every_split_with_the_same_bytes_again(tmp_path):
     config = DataConfig.model_validate(
         {
             "benchmarks": ["digit_grids"],
+            "sources": {},
+            "instruct": None,
+            "max_bad": 0,
             "images": {"train": 3, "validation": 2, "test": 1},
             "questions_per_image": {"train": 4, "validation": 4, "test": 8},
             "seed": 5,
