@@ -38,11 +38,7 @@ class RunFolder:
     """
 
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
-        self.path = path
-        self.metrics_path = path / "metrics.jsonl"
-        self.checkpoints = path / "checkpoints"
-        self.scorer = path / "scorer"
-        self.collapse_path = path / "collapse.json"
+        self._name(path)
         text = json.dumps(config, indent=1, sort_keys=True, default=str)
         found = _read(path / "config.json")
         # What a kill or a full disk leaves before there is a config is hidden: a file half written.
@@ -56,6 +52,13 @@ class RunFolder:
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         write_text(path / "environment.json", json.dumps(environment(), indent=1))
         self.set_status("running", 0)
+
+    def _name(self, path: Path) -> None:
+        self.path = path
+        self.metrics_path = path / "metrics.jsonl"
+        self.checkpoints = path / "checkpoints"
+        self.scorer = path / "scorer"
+        self.collapse_path = path / "collapse.json"
 
     @property
     def finished(self) -> bool:
@@ -111,6 +114,35 @@ class RunFolder:
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
 
+class OnlookersFolder(RunFolder):
+    """The same files for the other processes of a run that is several: they read them, and write nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self._name(path)
+        self._collapsed = False
+
+    def set_status(self, state: str, step: int) -> None: ...
+
+    def append_metrics(self, row: dict[str, Any]) -> None: ...
+
+    def sync_metrics(self) -> None: ...
+
+    def drop_metrics_after(self, step: int) -> None: ...
+
+    @property
+    def collapsed(self) -> bool:
+        """As this process has found itself, from the same numbers."""
+        return self._collapsed
+
+    def set_collapse(self, step: int, cause: str) -> None:
+        self._collapsed = True
+
+    def clear_collapse(self) -> None:
+        self._collapsed = False
+
+    def finish(self, step: int, timing: dict[str, float]) -> None: ...
+
+
 def environment() -> dict[str, Any]:
     """Versions, machine and commit, for provenance."""
     return {
@@ -139,7 +171,10 @@ def hash_files(paths: Iterable[Path]) -> str:
     """One SHA-256 over the contents of files, in sorted order of their names."""
     digest = hashlib.sha256()
     for path in sorted(paths):
-        digest.update(path.name.encode() + path.read_bytes())
+        digest.update(path.name.encode())
+        with path.open("rb") as file:  # in parts, for it may be larger than the memory
+            while part := file.read(2**20):
+                digest.update(part)
     return digest.hexdigest()
 
 
