@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from grip_core.errors import ServerLost
@@ -44,6 +45,13 @@ class RemoteVLM:
         self._dropped: list[int] = []
         self.device = torch.device("cpu")  # until the server has told
         self.device = torch.device(self._ask({"kind": "hello"}).header["device"])
+
+    def visual_features(self, images: Sequence[np.ndarray], questions: Sequence[str] | None = None) -> VisualFeatures:
+        """See FrozenVLM.visual_features."""
+        sent = {str(number): torch.from_numpy(image) for number, image in enumerate(images)}
+        asked = None if questions is None else list(questions)
+        parts: dict[str, Any] = self._ask({"kind": "features", "questions": asked}, sent).tensors
+        return VisualFeatures(**parts)
 
     def context(self, features: VisualFeatures, questions: Sequence[str], answers: Sequence[str]) -> Context:
         """See FrozenVLM.context."""

@@ -26,7 +26,7 @@ import torch
 
 from grip_core.errors import UserError
 from grip_core.vlm.context import Context, Selection
-from grip_core.vlm.frozen import FrozenVLM, VisualFeatures
+from grip_core.vlm.frozen import ROWS_PER_FORWARD, FrozenVLM, VisualFeatures
 from grip_core.vlm.load import load_vlm
 from grip_core.vlm.wire import Message, receive, send, tensors_of
 
@@ -154,8 +154,9 @@ def _guarded(vlm: FrozenVLM, request: Request) -> Message:
 def answer(vlm: FrozenVLM, contexts: Contexts, request: Message) -> Message:
     """What a request is answered with; `contexts` are its sender's, and may change.
 
-    hello: the device. context, of features, questions and answers: the prompts' tensors, but for those that came. keep,
-    of a whole context: nothing. scores, of a selection from a context that came before: AnswerScores.
+    hello: the device. features, of images and questions: VisualFeatures. context, of features, questions and answers:
+    the prompts' tensors, but for those that came. keep, of a whole context: nothing. scores, of a selection from a
+    context that came before: AnswerScores.
     Raises ValueError for a selection that does not fit its context, or for a kind that is not known.
     """
     header = request.header
@@ -165,6 +166,9 @@ def answer(vlm: FrozenVLM, contexts: Contexts, request: Message) -> Message:
     match header["kind"]:
         case "hello":
             return Message({"device": str(vlm.device)})
+        case "features":
+            images = [image.cpu().numpy() for image in tensors.values()]
+            return Message({}, tensors_of(vlm.visual_features(images, header["questions"])))
         case "context":
             context = vlm.context(VisualFeatures(**tensors), header["questions"], header["answers"])
             contexts[header["number"]] = context
@@ -178,7 +182,7 @@ def answer(vlm: FrozenVLM, contexts: Contexts, request: Message) -> Message:
             _check(context, selection)
             return Message({}, tensors_of(vlm.answer_scores(context, selection, header["with_kl"])))
         case kind:
-            raise ValueError(f"a request must be hello, context, keep or scores, but got {kind}")
+            raise ValueError(f"a request must be hello, features, context, keep or scores, but got {kind}")
 
 
 def _check(context: Context, selection: Selection) -> None:
@@ -200,12 +204,18 @@ def main() -> None:
     parser.add_argument("--vlm", required=True, help="folder or hub id of the model, as vlm.path in params.yaml")
     parser.add_argument("--positions", choices=["original", "compact"], default="original", help="as vlm.positions")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="as vlm.dtype")
+    parser.add_argument("--device", default="auto", help="as vlm.device")
+    parser.add_argument("--quantization", choices=["none", "8bit", "4bit"], default="none", help="as vlm.quantization")
+    parser.add_argument("--template", help="as vlm.template")
+    parser.add_argument("--rows-per-forward", type=int, default=ROWS_PER_FORWARD, help="as vlm.rows_per_forward")
     parser.add_argument("--socket", type=Path, required=True, help="Unix socket to make, in a folder of mode 700")
     parser.add_argument(
         "--owner", type=int, default=os.getppid(), help="process whose child this is; the server ends with it"
     )
     arguments = parser.parse_args()
-    host(lambda: load_vlm(arguments.vlm, arguments.positions, arguments.dtype), arguments.socket, arguments.owner)
+    given = (arguments.vlm, arguments.positions, arguments.dtype, arguments.device, arguments.quantization)
+    more = {"template": arguments.template, "rows_per_forward": arguments.rows_per_forward}
+    host(lambda: load_vlm(*given, **more), arguments.socket, arguments.owner)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from grip_core.vlm.frozen import AnswerScores, VisualFeatures
 LENGTH = struct.Struct("<I")
 """Of the header, in bytes."""
 DTYPES = {str(kind).removeprefix("torch."): kind for kind in (
-    torch.bool, torch.int32, torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64
+    torch.bool, torch.uint8, torch.int32, torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64
 )}  # fmt: skip
 Sent = Context | Selection | VisualFeatures | AnswerScores
 

@@ -28,7 +28,7 @@ from grip_core.vlm.load import TEMPLATE_FILE
 from grip_core.vlm.remote import RemoteError, RemoteVLM
 from grip_core.vlm.server import POLL, listening, serve
 from grip_core.vlm.wire import Message, send, tensors_of
-from tests.conftest import ANSWERS, QUESTIONS
+from tests.families import ANSWERS, QUESTIONS
 from tests.rl.conftest import BUDGETS, make_grpo, make_scorer, make_store
 
 ONE = Selection(torch.tensor([[0]]), torch.ones(1, 1, dtype=torch.bool), torch.tensor([0]))
@@ -69,7 +69,7 @@ def served(family, path) -> Iterator[Path]:
 
 
 def features(family) -> VisualFeatures:
-    return family.vlm.visual_features(family.images)
+    return family.vlm.visual_features(family.images, QUESTIONS)
 
 
 def some_rows(context: Context, seed: int = 0) -> Selection:
