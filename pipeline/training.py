@@ -6,15 +6,15 @@ from grip_core.config import Params, check_budgets
 from grip_core.places import FEATURES
 from grip_core.rl.inputs import Inputs, open_inputs
 from grip_core.vlm.frozen import FrozenVLM
-from grip_core.vlm.load import load_vlm
+from grip_core.vlm.load import configured_vlm
 
 
 def load_inputs(params: Params) -> Inputs[FrozenVLM]:
     """Open the VLM and the caches; budgets are checked against the number of visual tokens."""
     inputs = open_inputs(
-        load_vlm(params.vlm.path, params.vlm.positions, params.vlm.dtype),
+        configured_vlm(params.vlm),
         FEATURES,
-        params.data.benchmarks,
+        params.data.trained_on,
         params.evaluate.budgets,
         params.evaluate.headline_share,
         params.grpo.validation_questions,

@@ -21,7 +21,7 @@ def main(params: Params) -> None:
         **inputs.fingerprint,
     }
     folder = RunFolder(WARMUP, config)
-    scorer = build_scorer(params.scorer, inputs.train.visual[0].shape[2], params.warmup.seed)
+    scorer = build_scorer(params.scorer, inputs.train.width, params.warmup.seed)
     warm_up(params.warmup, low, high, scorer, inputs.vlm, inputs.train, inputs.validation, folder)
 
 

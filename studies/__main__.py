@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 
 from grip_core.config import load
 from grip_core.errors import UserError
+from studies import crew
 from studies import promote as promotion
 from studies.answers import export_answers
 from studies.definition import Definition, load_definition
@@ -255,6 +256,12 @@ def work(
     """Be a worker, here and now. `launch` and `resume` start as many as the profile says."""
     folder = path.absolute()
     print(Worker(folder)() if seat is None else take_seat(StudyFolder(folder), Seat(*seat)))
+
+
+@app.command(hidden=True)
+def follow(path: Annotated[Path, typer.Argument(help="the study's folder")]) -> None:
+    """Be one of a worker's other processes, which starts them."""
+    crew.follow(StudyFolder(path.absolute()))
 
 
 def _after_sending(folder: StudyFolder, name: str, profile: Profile, sent: Sent, detach: bool) -> None:

@@ -63,6 +63,11 @@ class Ablation(Comparison):
                 return None
         return super().advance(params, seed, step, folder, pause)
 
+    def follow(self, params: Params, seed: int, folder: Path, start: Path) -> None:
+        """See Trainable."""
+        self.inputs = at_positions(self.opened, params.vlm.positions)
+        super().follow(params, seed, folder, start)
+
     def warm_up(self, params: Params, pause: Pause) -> bool:
         """Train the arm's own warm-up in `self.warmup`, from its last checkpoint on; False if it was paused."""
         from grip_core.rl.warmup import build_scorer, warm_up
@@ -79,7 +84,7 @@ class Ablation(Comparison):
         }
         inputs, run = self.inputs, RunFolder(self.warmup, config)
         assert isinstance(inputs.vlm, FrozenVLM)  # `server` shares none
-        scorer = build_scorer(params.scorer, inputs.train.visual[0].shape[2], params.warmup.seed)
+        scorer = build_scorer(params.scorer, inputs.train.width, params.warmup.seed)
         try:
             warm_up(
                 params.warmup, low, high, scorer, inputs.vlm, inputs.train, inputs.validation, run, _stopping_at(pause)

@@ -50,6 +50,11 @@ class Comparison(Training):
         self.fingerprint |= self.data
 
     @classmethod
+    def whole_prompts(cls, params: Params) -> int:
+        """See Training."""
+        return max(super().whole_prompts(params), params.evaluate.batch_size)
+
+    @classmethod
     def check_keys(cls, keys: list[str]) -> None:
         """See Trainable."""
         super().check_keys(keys)
@@ -89,11 +94,11 @@ class Comparison(Training):
         """See Trainable."""
         from grip_core.supervised.compute import mean_text, token_forwards
         from grip_core.vlm.features import load_store
-        from grip_core.vlm.load import load_vlm
+        from grip_core.vlm.load import configured_vlm
 
         first = trials[0]
-        store = load_store(FEATURES, first.data.benchmarks, "train")
-        text = mean_text(load_vlm(first.vlm.path, first.vlm.positions, first.vlm.dtype), store)
+        store = load_store(FEATURES, first.data.trained_on, "train")
+        text = mean_text(configured_vlm(first.vlm), store)
         return [
             token_forwards(params.grpo, params.supervised, params.budgets, store.n_visual, text) for params in trials
         ]

@@ -27,6 +27,10 @@ class Failure:
     host: str
 
 
+TOGETHER = ("nan", "time-out")
+"""Causes that all processes of a worker learn of at the same place. After others one may wait where no one else is."""
+
+
 class TrialTimeout(Exception):
     """The trial has had the time that the definition allows."""
 

@@ -16,6 +16,7 @@ from grip_core.errors import UserError
 from grip_core.files import write_text
 from studies.claims import trials_left
 from studies.comparison import Comparison
+from studies.crew import check_crew
 from studies.definition import Definition, as_yaml
 from studies.folder import Study, StudyFolder
 from studies.jobs import active, submit
@@ -57,6 +58,7 @@ def launch(
     settings that matter in a part of the space only.
     """
     check(definition, params)
+    check_crew(params.vlm.processes, profile)
     findings = void_settings(definition, params)
     if refused := refusals(definition, findings):
         raise UserError(refused)
@@ -107,6 +109,7 @@ def resume(folder: StudyFolder, profile: Profile | None = None, new_code: bool =
             record = replace(record, code=code, provenance=at_launch(code))
         if profile is not None:
             record = replace(record, profile=profile.model_dump())
+        check_crew(record.params.vlm.processes, Profile(**record.profile))
         folder.write(record)
         folder.stop_flag.unlink(missing_ok=True)
         left = trials_left(record, folder, load_study(record.definition.name, record.storage))

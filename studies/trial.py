@@ -13,7 +13,7 @@ import optuna
 from optuna.trial import TrialState
 
 from grip_core.config import Params
-from grip_core.errors import ServerLost
+from grip_core.errors import ProcessLost
 from studies.claims import Claim, carry_over
 from studies.disk import check_disk
 from studies.failures import PROVENANCE, TrialTimeout, describe, tell_failure
@@ -44,13 +44,15 @@ class Context:
     log: str
     stopping: Callable[[], bool]
     """Whether this worker is to put its trial down."""
+    deserted: Callable[[], bool]
+    """Whether another process of this worker has ended."""
 
 
 def run_trial(context: Context, claim: Claim) -> Outcome:
     """Work on a trial until it ends, is put down, or is lost to another worker.
 
-    Raises UserError if the trial's folder cannot be written or the VLM's server has gone, and StorageAway: the fault is
-    not the trial's, which is left for another worker to take over.
+    Raises UserError if the trial's folder cannot be written or a process that it needs has gone, and StorageAway: the
+    fault is not the trial's, which is left for another worker to take over.
     """
     definition, number = context.record.definition, claim.trial.number
     minutes = definition.failures.trial_minutes
@@ -61,12 +63,15 @@ def run_trial(context: Context, claim: Claim) -> Outcome:
             return _run_stages(context, claim, hold)
         except LeaseLost:
             return "lost"
-        except (StorageAway, ServerLost):
+        except Exception as error:  # whatever a trial fails of is kept on it
+            away = isinstance(error, StorageAway | ProcessLost)
+            if not away and not context.deserted():
+                return _fail(context, claim, hold, error)
             with contextlib.suppress(LeaseLost, OSError):
                 hold.release()  # what was done is safe in files
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever a trial fails of is kept on it
-            return _fail(context, claim, hold, error)
+            if away:
+                raise
+            raise ProcessLost(f"a process of this worker has ended ({error}); see the logs beside its own") from None
 
 
 def _fail(context: Context, claim: Claim, hold: Hold, error: Exception) -> Outcome:

@@ -18,6 +18,8 @@ from submitit.helpers import DelayedSubmission
 
 from grip_core.errors import UserError
 from studies.claims import Claim, claim, identify, trials_left
+from studies.crew import Crew
+from studies.failures import TOGETHER, failure_of
 from studies.folder import Study, StudyFolder
 from studies.lease import Identity, Watch, read_lease
 from studies.profile import Profile
@@ -32,6 +34,7 @@ from studies.workers import Reporter, new_card
 logger = logging.getLogger(__name__)
 KILL_WAIT = 900
 """Seconds for which a worker that was told to end waits to be killed: longer than clusters give it."""
+CREW_APART = "a trial has failed in one of its processes; see why before you resume"
 CRASHES_IN_A_ROW = 3
 """After so many exceptions one after the other a worker ends: its GPU, its node or the code may be broken."""
 DATA = "data_sha256"
@@ -106,7 +109,7 @@ def work(folder: StudyFolder, interrupted: Callable[[], bool], seat: Seat | None
     gpus, team = Profile(**record.profile).gpus, None if seat is None else seat.team
     card = new_card(me.worker, me.job, me.host, gpus, log, team)
     reporter = Reporter(folder.worker(me.worker), card, lease.beat)
-    reason = "it failed; see its log"
+    reason, crew = "it failed; see its log", None
     try:
         study = ride_out("opening", lambda: load_study(record.definition.name, record.storage), interrupted)
         # Known before anything heavy is loaded.
@@ -114,6 +117,8 @@ def work(folder: StudyFolder, interrupted: Callable[[], bool], seat: Seat | None
             reason = idle
             return reason
         kind = load_trainable(record.definition.trainable)
+        if record.params.vlm.processes > 1:
+            crew = Crew(folder, record.params.vlm.processes, folder.logs / f"{me.worker}.log")
         trainable = kind(record.params) if seat is None else kind(record.params, seat.socket)
         study.pruner = make_pruner(record.definition)
         ride_out("comparing the data", lambda: _same_data(folder, study, digest(trainable.fingerprint)), interrupted)
@@ -125,14 +130,19 @@ def work(folder: StudyFolder, interrupted: Callable[[], bool], seat: Seat | None
             provenance=of_worker(trainable.fingerprint, me.job),
             log=log,
             stopping=lambda: interrupted() or folder.stop_flag.exists(),
+            deserted=lambda: crew is not None and crew.deserted(),
         )
         reporter.loaded()
-        reason = _take_trials(context, me, reporter, interrupted)
+        reason = _take_trials(context, me, reporter, interrupted, crew)
+        if crew is not None and reason != CREW_APART:
+            crew.dismiss()
     except StorageAway:
         if not interrupted():
             raise
         reason = "it was interrupted while the storage was away"
     finally:
+        if crew is not None:
+            crew.close()
         reporter.close(reason)
     logger.info("worker ends: %s", reason)
     return reason
@@ -162,7 +172,9 @@ def _nothing_to_do(folder: StudyFolder, record: Study, study: optuna.Study) -> s
     return None if trials_left(record, folder, study) else "no trial is left"
 
 
-def _take_trials(context: Context, me: Identity, reporter: Reporter, interrupted: Callable[[], bool]) -> str:
+def _take_trials(
+    context: Context, me: Identity, reporter: Reporter, interrupted: Callable[[], bool], crew: Crew | None
+) -> str:
     folder, definition = context.folder, context.record.definition
     poll = definition.lease.beat / 2
     watch = Watch(definition.lease.grace, poll)
@@ -179,6 +191,8 @@ def _take_trials(context: Context, me: Identity, reporter: Reporter, interrupted
             crashed = crashed + 1 if outcome == "crashed" else 0
             if outcome == "lost" and superseded(folder, found.trial.number, me):
                 return "SLURM has started its job again elsewhere"
+            if crew is not None and outcome in ("failed", "crashed") and _apart(context, found):
+                return CREW_APART
             if crashed == CRASHES_IN_A_ROW:
                 return f"{crashed} trials in a row have crashed here; see their tracebacks before you resume"
         elif found.wait:
@@ -186,6 +200,12 @@ def _take_trials(context: Context, me: Identity, reporter: Reporter, interrupted
         else:
             return found.reason
     return "it was interrupted"
+
+
+def _apart(context: Context, found: Claim) -> bool:
+    """Whether the processes of this worker may be at different places since the trial failed."""
+    failure = failure_of(context.study._storage.get_trial(found.trial._trial_id))
+    return failure is not None and failure["cause"] not in TOGETHER
 
 
 def superseded(folder: StudyFolder, number: int, me: Identity) -> bool:

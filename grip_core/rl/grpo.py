@@ -1,7 +1,7 @@
 """GRPO for the scorer on TRL's GRPOTrainer: its loop, its sampler, its losses.
 
-To TRL a selection is a completion, whose tokens are positions of visual tokens. What its loop hands over is the number
-of a rollout: a row for each of B x G selections would take it longer than their loss does. Overridden are the method
+To TRL a selection is a completion, whose tokens are positions of visual tokens. What its loop hands over is not looked
+at: a row for each of B x G selections would take it longer than their loss does. Overridden are the method
 that makes a rollout, which here draws selections and has the frozen VLM score them; the one that gives the
 log-probabilities, which here asks the scorer; and the loss, to which the KL and the entropy bonus are added.
 
@@ -14,7 +14,7 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ from grip_core.policy.distributions import DISTRIBUTIONS
 from grip_core.policy.scorer import Scorer
 from grip_core.rl.advantages import dead_groups, group_advantages
 from grip_core.rl.diagnostics import maximum_entropy, policy_diagnostics, rollout_diagnostics, update_diagnostics
+from grip_core.rl.processes import by_first, n_processes
 from grip_core.rl.regularizers import exact_entropy, exact_kl, sampled_kl
 from grip_core.rl.rewards import Scored, budget_overrun, needs_kl, reward
 from grip_core.rl.scoring import score_selections
@@ -147,12 +148,12 @@ class SelectionTrainer(GRPOTrainer):
         return self._buffered_inputs[0]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, str]]) -> dict[str, torch.Tensor]:
-        """Draw and score the selections of the rollout that TRL's rows all name.
+        """Draw and score the selections of the rollout whose turn it is.
 
         It stands in for TRL's own, which makes lists and texts of every completion: that takes as long as the forward
         of a small model. What it returns is what TRL's loss reads.
         """
-        number = int(inputs[0]["prompt"])
+        number = self._step // self.num_iterations
         self.rollout = rollout = self._without_dead(self._first_draw(number), number)
         with torch.no_grad():
             sampled_BGK = self._policy(self.model).log_prob(rollout.picks)
@@ -166,7 +167,8 @@ class SelectionTrainer(GRPOTrainer):
             "prompt_mask": torch.ones_like(prompt_R1),
             "completion_ids": rollout.picks.index_BGK.flatten(0, 1),
             "completion_mask": completion_mask_RK,
-            "num_items_in_batch": completion_mask_RK.sum(),
+            # TRL takes it for that of all processes, each of which has the whole rollout here.
+            "num_items_in_batch": completion_mask_RK.sum() * self.accelerator.num_processes,
             "advantages": self._advantages(rollout, dead_B, sampled_BGK, reference_BGK).flatten(),
             "reference_BGK": reference_BGK,
             # Where every group is dead and dead groups are to be dropped, there is no gradient.
@@ -203,20 +205,33 @@ class SelectionTrainer(GRPOTrainer):
 
     def _draw(self, example_B: np.ndarray, k_B: torch.Tensor, generator: torch.Generator) -> Rollout:
         """Selections for these examples at these budgets, scored."""
-        context, scores_BN, reference_BN = self.stopwatch.timed("rollout", self._look, example_B, k_B)
-        picks = self.stopwatch.timed(
-            "rollout", self.distribution(scores_BN.detach(), k_B).sample, self.num_generations, generator
-        )
+        context, k_B, scores_BN, reference_BN = self.stopwatch.timed("rollout", self._look, example_B, k_B)
+        picks = self.stopwatch.timed("rollout", self._pick, scores_BN.detach(), k_B, generator)
         rewards_BG = self.stopwatch.timed("vlm_forward", self._rewards, example_B, context, k_B, picks)
         return Rollout(example_B, context, k_B, picks, rewards_BG, scores_BN, reference_BN)
 
-    def _look(self, example_B: np.ndarray, k_B: torch.Tensor) -> tuple[Context, torch.Tensor, torch.Tensor]:
-        """The examples' prompts, the policy's scores with their graph, and the reference's."""
+    def _pick(self, scores_BN: torch.Tensor, k_B: torch.Tensor, generator: torch.Generator) -> Picks:
+        """Selections, as the first process draws them: the scores of another may differ in their last bits."""
+
+        def draw() -> Picks:
+            return self.distribution(scores_BN, k_B).sample(self.num_generations, generator)
+
+        if n_processes() == 1:
+            return draw()
+        picks = by_first(lambda: Picks(*(part.cpu() for part in astuple(draw()))))
+        return Picks(*(part.to(k_B.device) for part in astuple(picks)))
+
+    def _look(
+        self, example_B: np.ndarray, k_B: torch.Tensor
+    ) -> tuple[Context, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The examples' prompts, the budgets, of which none is more than its image has tokens, the policy's scores with
+        their graph, and the reference's."""
         context = self.store.context(self.vlm, example_B)
+        k_B = context.at_most(k_B)
         with torch.enable_grad():
             scores_BN = self.model_wrapped(context, k_B)
         with torch.no_grad():
-            return context, scores_BN, self.ref_model(context, k_B)
+            return context, k_B, scores_BN, self.ref_model(context, k_B)
 
     def _rewards(self, example_B: np.ndarray, context: Context, k_B: torch.Tensor, picks: Picks) -> torch.Tensor:
         """Rewards (B, G)."""
@@ -251,7 +266,7 @@ class SelectionTrainer(GRPOTrainer):
         if not len(example_B):
             return first
         k_B = torch.cat([first.k_B, second.k_B])
-        context, scores_BN, reference_BN = self.stopwatch.timed("rollout", self._look, example_B, k_B)
+        context, k_B, scores_BN, reference_BN = self.stopwatch.timed("rollout", self._look, example_B, k_B)
         width = max(first.picks.index_BGK.shape[-1], second.picks.index_BGK.shape[-1])
         index_BGK, mask_BGK = (
             torch.cat([F.pad(part, (0, width - part.shape[-1])) for part in parts])

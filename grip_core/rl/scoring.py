@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 
 from grip_core.policy.distribution import Picks
+from grip_core.rl.processes import n_sharing, shared_out
 from grip_core.vlm.context import Context, Selection
-from grip_core.vlm.frozen import AnswerScores
+from grip_core.vlm.frozen import ROWS_PER_FORWARD, AnswerScores
 from grip_core.vlm.protocol import AnsweringVLM
-
-ROWS_PER_FORWARD = 128  # larger batches fall out of the CPU's cache, smaller ones starve its cores
 
 
 def score_selections(
@@ -23,11 +22,14 @@ def score_selections(
     kept_RK, mask_RK = (part.flatten(0, 1).to(vlm.device) for part in (picks.index_BGK, picks.mask_BGK))
     prompt_R = torch.arange(batch, device=vlm.device).repeat_interleave(group)
     order_R = mask_RK.sum(1).argsort(stable=True)
-    scores = []
-    for rows in order_R.split(rows_per_forward):
+    rows_per_forward = min(rows_per_forward, -(-len(order_R) // n_sharing()))
+
+    def answer(rows: torch.Tensor) -> AnswerScores:
         width = int(mask_RK[rows[-1]].sum())
         part = Selection.of(kept_RK[rows, :width], mask_RK[rows, :width])
-        scores.append(vlm.answer_scores(context, Selection(part.kept_RK, part.mask_RK, prompt_R[rows]), with_kl))
+        return vlm.answer_scores(context, Selection(part.kept_RK, part.mask_RK, prompt_R[rows]), with_kl)
+
+    scores = shared_out(order_R.split(rows_per_forward), answer, vlm.device)
     back_R = order_R.argsort()
     return AnswerScores(
         torch.cat([item.log_prob_R for item in scores])[back_R],

@@ -6,7 +6,6 @@ import copy
 import json
 import logging
 import math
-import os
 import time
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from grip_core.rl.checkpoints import newest, seal
 from grip_core.rl.collapse import CollapseDetector
 from grip_core.rl.fit import OnStep, Pause
 from grip_core.rl.grpo import Plan, SelectionTrainer
+from grip_core.rl.processes import by_first, meet, number, together
 from grip_core.rl.task import Task, carries_signal
 from grip_core.rl.validation import Validation
 from grip_core.rl.warmup import example_order
@@ -33,6 +33,7 @@ from grip_core.seeds import torch_generator
 logger = logging.getLogger(__name__)
 
 
+@together()
 def train(
     config: GrpoConfig,
     budgets: BudgetConfig,
@@ -58,9 +59,10 @@ def train(
     recorder = Recorder(config, trainer, validation, run, on_step, pause)
     trainer.add_callback(recorder)
     trainer.remove_callback(PrinterCallback)  # it prints TRL's whole log at every step
-    checkpoint = newest(run.checkpoints)
+    checkpoint = by_first(lambda: newest(run.checkpoints))
     run.drop_metrics_after(-1 if checkpoint is None else int(checkpoint.name.split("-")[1]))
     run.clear_collapse()
+    meet()
     if checkpoint is None:
         kept = float(carries_signal(task.store, config.filter).mean())
         first = {"step": 0, "kept_share": kept, **validation(task.warmup)}
@@ -78,7 +80,8 @@ def train(
         ended, scorer = trainer.state.global_step, trainer.accelerator.unwrap_model(trainer.model)
         if ended < config.steps and not (config.collapse.stop and run.collapsed):
             return None
-    scorer.save_pretrained(run.scorer)
+    if number() == 0:
+        scorer.save_pretrained(run.scorer)
     run.finish(ended, {"total": time.perf_counter() - began, **trainer.stopwatch.seconds})
     return scorer
 
@@ -86,11 +89,8 @@ def train(
 def build_trainer(config: GrpoConfig, budgets: BudgetConfig, seed: int, task: Task, output: Path) -> SelectionTrainer:
     """The trainer of one run, not yet started.
 
-    Raises UserError if no example passes the filter, or in a launch of several processes.
+    Raises UserError if no example passes the filter.
     """
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if processes > 1:
-        raise UserError(f"a run is one process, but was launched as {processes}; launch one")
     kept = np.flatnonzero(carries_signal(task.store, config.filter))
     if not len(kept):
         raise UserError(f"grpo.filter leaves none of the {len(task.store)} examples; switch one of its rules off")
@@ -119,7 +119,7 @@ def make_plan(config: GrpoConfig, seed: int, kept: np.ndarray) -> Plan:
 
 def trl_arguments(config: GrpoConfig, budgets: BudgetConfig, seed: int, output: Path, cpu: bool) -> GRPOConfig:
     """TRL's arguments for one run. What TRL defaults to and GRPO does not is set outright."""
-    return GRPOConfig(
+    arguments = GRPOConfig(
         output_dir=str(output),
         per_device_train_batch_size=config.group_size,  # what TRL repeats a rollout's number to
         gradient_accumulation_steps=1,
@@ -153,8 +153,12 @@ def trl_arguments(config: GrpoConfig, budgets: BudgetConfig, seed: int, output: 
         report_to=[],
         disable_tqdm=True,  # the bar is the recorder's
         use_cpu=cpu,
+        ddp_find_unused_parameters=False,
         dataloader_pin_memory=False,
     )
+    # A process trains on one device. transformers would spread a batch over all GPUs that it sees, which TRL refuses.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
 
 
 # What TRL logs beyond these means nothing for selections.
@@ -177,7 +181,7 @@ class Recorder(TrainerCallback):
         self.config, self.trainer, self.validation, self.run = config, trainer, validation, run
         self.on_step, self.pause = on_step, pause
         self.detector = CollapseDetector(config.collapse)
-        self.bar = tqdm(total=config.steps, desc="grpo")
+        self.bar = tqdm(total=config.steps, desc="grpo", disable=number() > 0)
 
     def write(self, row: dict[str, float]) -> None:
         self.run.append_metrics(row)
@@ -203,9 +207,9 @@ class Recorder(TrainerCallback):
         if state.global_step % self.config.evaluate_every == 0 or state.global_step == self.config.steps:
             row |= self.evaluate(state.global_step)
         self.watch(row)
-        if not all(math.isfinite(value) for value in row.values()):
+        if not by_first(lambda: all(math.isfinite(value) for value in row.values())):
             raise FloatingPointError(f"step {state.global_step}: a metric is not finite: {row}")
-        if self.config.collapse.stop and self.run.collapsed:
+        if self.config.collapse.stop and by_first(lambda: self.run.collapsed):
             control.should_training_stop = True
             if "accuracy" not in row:  # what it ends with is what it is judged by
                 row |= self.evaluate(state.global_step)
@@ -224,7 +228,7 @@ class Recorder(TrainerCallback):
         # In the middle of a rollout a checkpoint would lack the selections that its other updates are made on.
         if state.global_step % self.config.num_iterations or state.global_step == self.config.steps:
             return
-        if self.pause(state.global_step):
+        if by_first(lambda: self.pause(state.global_step)):
             control.should_save = control.should_training_stop = True
 
     def on_train_end(self, args, state, control, **kwargs):
@@ -233,6 +237,8 @@ class Recorder(TrainerCallback):
     def on_save(self, args, state, control, **kwargs):
         self.run.sync_metrics()
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        write_text(folder / BUDGET_STATE, json.dumps(self.trainer.budget_state))
-        seal(folder)
+        meet()  # each process has its random state in it
+        if number() == 0:
+            write_text(folder / BUDGET_STATE, json.dumps(self.trainer.budget_state))
+            seal(folder)
         self.run.set_status("running", state.global_step)

@@ -9,6 +9,7 @@ import torch
 
 from grip_core.policy.distribution import SelectionDistribution
 from grip_core.policy.scorer import Scorer
+from grip_core.rl.processes import shared_out
 from grip_core.vlm.context import Context, Selection, top_k
 from grip_core.vlm.features import FeatureStore
 from grip_core.vlm.protocol import AnsweringVLM
@@ -43,14 +44,16 @@ class Validation:
         if (distribution is None) != (generator is None):
             raise ValueError("a distribution and a generator must be given together, but got only one of them")
         row: dict[str, float] = {}
-        for k in self.budgets:
-            scores = [scorer(context, _budget(context.visual_BND, k)) for context in self.contexts]
-            correct_R, log_prob = self._answered([top_k(scores_BN, k) for scores_BN in scores])
+        for turn, k in enumerate(self.budgets):
+            scores = [scorer(context, context.at_most(k)) for context in self.contexts]
+            correct_R, log_prob = self._answered([top_k(scores_BN, k) for scores_BN in scores], turn)
             row |= {f"accuracy@{k}": correct_R.mean().item(), f"log_prob@{k}": log_prob}
             for name in sorted(set(self.benchmarks)):
                 row[f"accuracy@{k}/{name}"] = correct_R[torch.from_numpy(self.benchmarks == name)].mean().item()
             if distribution is not None and generator is not None:
-                correct_R, log_prob = self._answered([_drawn(distribution, item, k, generator) for item in scores])
+                pairs = zip(self.contexts, scores, strict=True)
+                drawn = [_drawn(distribution, item, context.at_most(k), generator) for context, item in pairs]
+                correct_R, log_prob = self._answered(drawn, turn)
                 row |= {f"sampled_accuracy@{k}": correct_R.mean().item(), f"sampled_log_prob@{k}": log_prob}
         for name in ("accuracy", "log_prob") if distribution is None else ("accuracy", "log_prob", "sampled_accuracy"):
             row[name] = float(np.mean([row[f"{name}@{k}"] for k in self.budgets]))
@@ -58,26 +61,21 @@ class Validation:
             row["gap"] = row["accuracy"] - row["sampled_accuracy"]
         return row
 
-    def _answered(self, selections: Sequence[Selection]) -> tuple[torch.Tensor, float]:
+    def _answered(self, selections: Sequence[Selection], turn: int) -> tuple[torch.Tensor, float]:
         """From one selection a question, context by context: which are answered rightly, (R,), float64, and the mean
         log-probability of the gold answer, nats."""
-        pairs = zip(self.contexts, selections, strict=True)
-        scores = [self.vlm.answer_scores(context, selection) for context, selection in pairs]
+        pairs = list(zip(self.contexts, selections, strict=True))
+        scores = shared_out(pairs, lambda pair: self.vlm.answer_scores(*pair), self.vlm.device, turn)
         log_prob = torch.cat([item.log_prob_R for item in scores]).double().mean().item()
         return torch.cat([item.correct_R for item in scores]).double(), log_prob
 
 
 def _drawn(
-    distribution: type[SelectionDistribution], scores_BN: torch.Tensor, k: int, generator: torch.Generator
+    distribution: type[SelectionDistribution], scores_BN: torch.Tensor, k_B: torch.Tensor, generator: torch.Generator
 ) -> Selection:
     """One selection a prompt."""
-    picks = distribution(scores_BN, _budget(scores_BN, k)).sample(1, generator)
+    picks = distribution(scores_BN, k_B).sample(1, generator)
     return Selection.of(picks.index_BGK[:, 0], picks.mask_BGK[:, 0])
-
-
-def _budget(like: torch.Tensor, k: int) -> torch.Tensor:
-    """k for every prompt of `like` (B, ...), (B,)."""
-    return torch.full(like.shape[:1], k, device=like.device)
 
 
 def validation_subset(store: FeatureStore, per_benchmark: int) -> FeatureStore:

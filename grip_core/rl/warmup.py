@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 from tqdm import tqdm
 
 from grip_core.config import ScorerConfig, WarmupConfig
@@ -67,8 +68,10 @@ def warm_up(
     def losses(step: int) -> dict[str, torch.Tensor]:
         index = order[(step - 1) * config.prompts_per_step : step * config.prompts_per_step]
         context = store.context(vlm, index)
-        k_B = log_uniform(low, high, len(index), torch_generator(config.seed, "warm-up budget", step)).to(vlm.device)
-        return {"cross_entropy": first_pick_cross_entropy(scorer(context, k_B), target_EN[index].to(vlm.device))}
+        drawn_B = log_uniform(low, high, len(index), torch_generator(config.seed, "warm-up budget", step))
+        k_B = context.at_most(drawn_B)
+        target_BN = target_EN[index, : context.n_visual].to(vlm.device)
+        return {"cross_entropy": first_pick_cross_entropy(scorer(context, k_B), target_BN)}
 
     began = time.perf_counter()
     pace = Pace(config.steps, config.steps, CHECKPOINT_EVERY, MAX_GRAD_NORM)
@@ -90,9 +93,11 @@ def _targets(path: Path, config: WarmupConfig, vlm: FrozenVLM, store: FeatureSto
     if path.exists():
         return torch.load(path, weights_only=True)
     parts = []
-    for start in tqdm(range(0, len(store), TEACHER_BATCH), desc="teacher"):
-        context = store.context(vlm, np.arange(start, min(start + TEACHER_BATCH, len(store))))
-        parts.append(sharpened(TEACHERS[config.teacher](vlm, context), config.sharpness).cpu())
+    batch = min(TEACHER_BATCH, vlm.rows_per_forward)
+    for start in tqdm(range(0, len(store), batch), desc="teacher"):
+        context = store.context(vlm, np.arange(start, min(start + batch, len(store))))
+        target_BN = sharpened(TEACHERS[config.teacher](vlm, context), config.sharpness).cpu()
+        parts.append(F.pad(target_BN, (0, store.n_visual - context.n_visual)))
     targets_EN = torch.cat(parts)
     with atomic_file(path) as file:
         torch.save(targets_EN, file)

@@ -18,8 +18,8 @@ from grip_core.policy.scorer import Scorer
 from grip_core.rl.train import Task, build_trainer
 from grip_core.rl.validation import Validation
 from grip_core.rl.warmup import build_scorer
-from grip_core.vlm.features import FeatureStore
-from tests.conftest import ANSWERS, QUESTIONS
+from grip_core.vlm.features import FeatureStore, Shard
+from tests.families import ANSWERS, QUESTIONS
 
 IMAGES = 6
 
@@ -99,16 +99,10 @@ def make_store(llava) -> FeatureStore:
         for image in range(IMAGES)
         for i in range(len(QUESTIONS))
     ]
-    table = pd.DataFrame(rows).assign(source=0, full_correct=True, blind_correct=False, blind_log_prob=-3.0)
+    table = pd.DataFrame(rows).assign(shard=0, full_correct=True, blind_correct=False, blind_log_prob=-3.0)
     table.loc[0, "full_correct"] = False
     table.loc[1, "blind_correct"] = True
-    return FeatureStore(
-        table,
-        [features.visual_BND.numpy()],
-        [features.encoder_attention_BN.numpy()],
-        [features.encoder_key_BNE.numpy()],
-        features.grid_BN2[0].numpy(),
-    )
+    return FeatureStore(table, [Shard.of([features])], *features.visual_BND.shape[1:])
 
 
 def make_scorer() -> Scorer:

@@ -204,13 +204,13 @@ def test_an_interrupted_warm_up_equals_an_uninterrupted_one(llava, store, valida
 SCRIPT = """
 import sys
 from pathlib import Path
-from tests.conftest import _llava
+from tests import families
 from tests.rl import conftest as world
 from grip_core.rl.train import Task, train
 from grip_core.rl.validation import Validation
 from grip_core.runs import RunFolder
 
-llava = _llava()
+llava = families.llava()
 store = world.make_store(llava)
 config = world.make_grpo(num_iterations=int(sys.argv[2]))
 task = Task(llava.vlm, store, world.make_scorer())

@@ -21,7 +21,7 @@ from studies.launch import check
 from studies.settings import changed_params
 from studies.training import OPENED
 from studies.void import refusals, void_settings
-from tests.conftest import _llava
+from tests import families
 from tests.rl.conftest import make_scorer
 from tests.studies.ablations import BETA, COMPARED, written
 from tests.studies.tiny import TinyComparison
@@ -131,7 +131,7 @@ def test_teachers_that_drop_no_token_teach_the_same_at_other_positions(params):
 
 def test_other_positions_are_those_of_a_vlm_that_was_opened_with_them(params):
     inputs = TinyComparison(params).inputs
-    fresh = _llava().vlm
+    fresh = families.llava().vlm
     fresh.positions = "compact"
     scorer = make_scorer()
     moved = at_positions(inputs, "compact")
@@ -200,7 +200,7 @@ def test_an_arm_without_one_starts_from_the_pipelines_at_its_own_positions(tiny,
         tiny.advance(arm, 1, 2, folder, lambda: False)
         assert not (folder.parent / "warmup").exists()
         rows[positions] = read_lines(folder / "metrics.jsonl")[0], pd.read_parquet(folder / ROWS)
-    fresh = _llava().vlm
+    fresh = families.llava().vlm
     fresh.positions = "compact"
     assert rows["compact"][0].items() >= Validation(fresh, tiny.inputs.train, [1, 4])(make_scorer()).items()
     assert not np.allclose(rows["compact"][1]["log_prob"], rows["original"][1]["log_prob"], atol=1e-6)

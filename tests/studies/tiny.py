@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import time
@@ -11,16 +12,18 @@ from typing import Any
 
 from grip_core.config import Params
 from grip_core.rl.inputs import Inputs
+from grip_core.rl.processes import number
 from grip_core.rl.task import Task
 from grip_core.rl.train import train
 from grip_core.rl.validation import Validation
 from grip_core.runs import RunFolder
+from grip_core.vlm.frozen import AnswerScores
 from grip_core.vlm.protocol import AnsweringVLM
 from grip_core.vlm.remote import RemoteVLM
 from grip_core.vlm.server import host
 from studies.comparison import Comparison
 from studies.trainable import Pause, Trainable
-from tests.conftest import _llava
+from tests import families
 from tests.rl.conftest import BUDGETS, make_scorer, make_store
 
 STEP_SECONDS = 0.3
@@ -29,7 +32,7 @@ STEP_SECONDS = 0.3
 
 class Tiny(Trainable):
     def __init__(self, params: Params, socket: Path | None = None) -> None:
-        llava = _llava()
+        llava = families.llava()
         store = make_store(llava)
         vlm: AnsweringVLM = llava.vlm if socket is None else RemoteVLM(socket)
         self.fingerprint: dict[str, Any] = {}
@@ -56,7 +59,7 @@ class TinyComparison(Comparison):
     """Its arms are trained and answer on the same few examples."""
 
     def __init__(self, params: Params, socket: Path | None = None) -> None:
-        llava = _llava()
+        llava = families.llava()
         store = make_store(llava)
         named = store.table.assign(id=[f"q{i}" for i in range(len(store))], image_id=store.table["image_row"], kind="")
         self.inputs = Inputs(llava.vlm, store, Validation(llava.vlm, store, [1, 4]), {})
@@ -82,5 +85,21 @@ class TinyComparison(Comparison):
         return Task(self.inputs.vlm, self.inputs.train, make_scorer())
 
 
+class Exhausted(TinyComparison):
+    """Its first process has memory for a few forwards."""
+
+    def __init__(self, params: Params, socket: Path | None = None) -> None:
+        super().__init__(params, socket)
+        vlm, made = self.inputs.vlm, itertools.count()
+        whole = vlm.answer_scores
+
+        def answer_scores(*given: Any) -> AnswerScores:
+            if number() == 0 and next(made) == 10:
+                raise MemoryError
+            return whole(*given)
+
+        vlm.answer_scores = answer_scores
+
+
 if __name__ == "__main__":
-    host(lambda: _llava().vlm, Path(sys.argv[1]), int(sys.argv[2]))
+    host(lambda: families.llava().vlm, Path(sys.argv[1]), int(sys.argv[2]))
