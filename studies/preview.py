@@ -32,9 +32,10 @@ def preview(console: Console, root: Path, definition: Definition, params: Params
     Raises UserError for whatever makes the study impossible; what is only missing so far is told.
     """
     check(definition, params)
-    trainable, work = load_trainable(definition.trainable), None
+    trainable, work, memory = load_trainable(definition.trainable), None, None
     try:
         trainable.check_inputs(params)
+        memory = trainable.memory(params)
         if definition.arms:
             runs = [trial_params(definition, params, arm) for arm in ({}, *definition.arms.values())]
             steps_work = trainable.token_forwards(runs)
@@ -61,6 +62,8 @@ def preview(console: Console, root: Path, definition: Definition, params: Params
     jobs = jobs_wanted(definition, profile, budget.trials)
     console.print(render_arrays(jobs, profile))
     console.print(cost(definition, profile, jobs))
+    if memory is not None:
+        console.print(memory)
     if profile.cluster == "slurm":
         folder = StudyFolder((root / definition.name).absolute())
         elements, parallel = arrays(jobs, profile)[0]

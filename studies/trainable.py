@@ -42,6 +42,14 @@ class Trainable(Protocol):
         """Before anything is sent: raise UserError if what a worker would open is not there."""
 
     @classmethod
+    def memory(cls, params: Params) -> str | None:
+        """What a worker takes of a device's memory, in words, where that can be told before it runs.
+
+        Needs what `check_inputs` checks.
+        """
+        return None
+
+    @classmethod
     def token_forwards(cls, trials: Sequence[Params]) -> list[float] | None:
         """What an average optimizer step of each trial asks of the VLM, where that can be told before it runs.
 
@@ -57,6 +65,10 @@ class Trainable(Protocol):
         nothing to share.
         """
         raise UserError("this study's trainable has nothing that runs could share; set runs_per_vlm: 1 in the profile")
+
+    def follow(self, params: Params, seed: int, folder: Path, start: Path) -> None:
+        """In the other processes of a worker that is several: train along the run in that folder; see crew.py."""
+        raise NotImplementedError(f"{type(self).__name__} cannot train in several processes")
 
     def advance(self, params: Params, seed: int, step: int, folder: Path, pause: Pause) -> dict[str, float] | None:
         """Bring the run of one seed to that step, from whatever checkpoint the folder holds; give the metrics there.

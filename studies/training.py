@@ -33,16 +33,16 @@ class Training(Trainable):
         # Here and not above: they import torch and trl, which whoever only checks a study need not wait for.
         from grip_core.rl.inputs import open_inputs
         from grip_core.runs import hash_files
-        from grip_core.vlm.load import load_vlm
+        from grip_core.vlm.load import configured_vlm
         from grip_core.vlm.protocol import AnsweringVLM
         from grip_core.vlm.remote import RemoteVLM
 
         own = params.vlm
-        vlm: AnsweringVLM = RemoteVLM(socket) if socket else load_vlm(own.path, own.positions, own.dtype)
+        vlm: AnsweringVLM = RemoteVLM(socket) if socket else configured_vlm(own)
         self.inputs = open_inputs(
             vlm,
             FEATURES,
-            params.data.benchmarks,
+            params.data.trained_on,
             params.evaluate.budgets,
             params.evaluate.headline_share,
             params.grpo.validation_questions,
@@ -73,13 +73,44 @@ class Training(Trainable):
     @staticmethod
     def needed(params: Params) -> list[Path]:
         """The folders that a worker reads."""
-        folders = [FEATURES / name / split for name in params.data.benchmarks for split in ("train", "validation")]
+        folders = [FEATURES / name / split for name in params.data.trained_on for split in ("train", "validation")]
         return [*folders, WARMUP / "scorer"]
+
+    @classmethod
+    def whole_prompts(cls, params: Params) -> int:
+        """How many prompts the VLM answers at once from every visual token."""
+        from grip_core.rl.rewards import needs_kl
+
+        return params.grpo.prompts_per_step if needs_kl(params.grpo.reward) else 0
+
+    @classmethod
+    def memory(cls, params: Params) -> str:
+        """See Trainable."""
+        from grip_core.cost.plan import Work, in_words, memory_plan
+        from grip_core.vlm.features import load_store
+
+        store = load_store(FEATURES, params.data.trained_on, "train")
+        of, trained, tested = params.features.images, len(params.data.trained_on), len(params.data.benchmarks)
+        images = trained * (of.train + of.validation) + tested * of.test
+        work = Work(
+            images=images,
+            tokens=store.n_visual,
+            image_size=store.image_size,
+            budget=params.budgets.high,
+            validation=trained * params.grpo.validation_questions,
+            whole=cls.whole_prompts(params),
+        )
+        plan = memory_plan(params.vlm, params.grpo, work)
+        return in_words(plan, params.vlm.processes, params.features.max_gigabytes)
 
     @staticmethod
     def server(params: Params, socket: Path) -> list[str]:
         """See Trainable."""
-        model = ["--vlm", params.vlm.path, "--positions", params.vlm.positions, "--dtype", params.vlm.dtype]
+        own = params.vlm
+        model = ["--vlm", own.path, "--positions", own.positions, "--dtype", own.dtype]
+        model += ["--device", own.device, "--quantization", own.quantization]
+        model += ["--rows-per-forward", str(own.rows_per_forward)]
+        model += [] if own.template is None else ["--template", own.template]
         place = ["--socket", str(socket), "--owner", str(os.getpid())]
         return [sys.executable, "-m", "grip_core.vlm.server", *model, *place]
 
@@ -108,6 +139,17 @@ class Training(Trainable):
 
     def train(self, params: Params, seed: int, run: RunFolder, pause: PauseAt) -> None:
         """Go on with a run until it is finished or paused."""
+        from grip_core.rl.processes import by_first
         from grip_core.rl.train import train
 
+        by_first(lambda: (params, seed, run.path, self.warmup))  # to those that follow
         train(params.grpo, params.budgets, seed, self.task(params, seed), self.inputs.validation, run, pause=pause)
+
+    def follow(self, params: Params, seed: int, folder: Path, start: Path) -> None:
+        """See Trainable. `start` is the folder of the warm-up."""
+        from grip_core.rl.train import train
+        from grip_core.runs import OnlookersFolder
+
+        self.warmup = start
+        task, run = self.task(params, seed), OnlookersFolder(folder)
+        train(params.grpo, params.budgets, seed, task, self.inputs.validation, run)

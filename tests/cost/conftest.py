@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from grip_core.vlm.embedded import TEMPLATE, build_model, build_processor, build_tokenizer
-from grip_core.vlm.llava import LlavaVLM
-from tests.conftest import WORDS, Family, _images, _random_weights
+from grip_core.vlm.embedded import build_model, build_processor
+from grip_core.vlm.families.llava import LlavaVLM
+from grip_core.vlm.words import TEMPLATE, build_tokenizer
+from tests.families import WORDS, Family, random_images, random_weights
 
 
 @pytest.fixture(scope="session")
@@ -14,5 +15,5 @@ def deep() -> Family:
     tokenizer = build_tokenizer(WORDS)
     image_token_id = tokenizer.convert_tokens_to_ids("<image>")
     model = build_model(len(tokenizer), image_token_id, width=32, vision_layers=1, text_layers=8)
-    _random_weights(model)
-    return Family(LlavaVLM(model, build_processor(tokenizer), TEMPLATE), _images([(144, 144)] * 3), None)
+    random_weights(model)
+    return Family(LlavaVLM(model, build_processor(tokenizer), TEMPLATE), random_images([(144, 144)] * 3), None)
