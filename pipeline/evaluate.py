@@ -23,10 +23,12 @@ from grip_core.rl.inputs import load_scorer
 from grip_core.runs import code_fingerprint, hash_files
 from grip_core.vlm.features import load_store
 from grip_core.vlm.frozen import FrozenVLM
-from grip_core.vlm.load import load_vlm
+from grip_core.vlm.load import configured_vlm
 from pipeline.stage import run
 
 RANDOM = "random"
+SCORERS = "scorers"
+"""In the table's metadata: of each run's scorer that was evaluated, by its folder's name, the hash."""
 
 
 def baseline_methods(config: EvaluateConfig, vlm: FrozenVLM) -> list[Method]:
@@ -69,10 +71,11 @@ def evaluate_all(
 
 def main(params: Params) -> None:
     """Run the stage."""
-    vlm = load_vlm(params.vlm.path, params.vlm.positions, params.vlm.dtype)
-    scorers = [scorer_method(GRIP, seed, train_run(seed)) for seed in params.grpo.seeds]
-    scorers.append(scorer_method(WARMUP, 0, WARMUP_RUN))
+    vlm = configured_vlm(params.vlm)
+    trained = {train_run(seed).name: scorer_method(GRIP, seed, train_run(seed)) for seed in params.grpo.seeds}
+    scorers = [*trained.values(), scorer_method(WARMUP, 0, WARMUP_RUN)]
     rows = evaluate_all(params.evaluate, vlm, scorers, FEATURES, params.data.benchmarks, EVALUATION / "parts")
+    rows.attrs = {SCORERS: {name: method.version for name, method in trained.items()}}
     with atomic_file(EVALUATION / "rows.parquet") as file:
         rows.to_parquet(file, index=False)
 
