@@ -1,0 +1,89 @@
+"""A pruned model for lmms-eval, whose tasks have the benchmarks' official scores. With `pip install lmms-eval`:
+
+    python -m lmms_eval --model grip --tasks pope --batch_size 8 \\
+        --model_args vlm=llava-hf/llava-1.5-7b-hf,scorer=my-scorer,keep_ratio=0.1,dtype=bfloat16
+
+lmms-eval finds it by the entry point in pyproject.toml.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lmms_eval.api.instance import Instance
+from lmms_eval.api.model import lmms
+from lmms_eval.models.registry_v2 import ModelManifest
+from tqdm import tqdm
+
+from grip_core.errors import UserError
+from grip_core.model import GripModel, pixels
+
+MANIFEST = ModelManifest("grip", simple_class_path="grip_core.lmms.Grip")
+NEW_TOKENS = 64
+
+
+class Grip(lmms):
+    """Greedy answers from the visual tokens that a scorer keeps. Questions have one image each.
+
+    `vlm` and `scorer` are folders or hub ids; the rest is as `vlm` has it in params.yaml, `positions` and `template` by
+    default as the scorer was trained with.
+    """
+
+    def __init__(
+        self,
+        vlm: str,
+        scorer: str,
+        keep_ratio: float = 0.1,
+        positions: Any = None,
+        template: str | None = None,
+        dtype: str = "float32",
+        device: str = "auto",
+        quantization: str = "none",
+        batch_size: int | str = 1,
+        max_batch_size: Any = None,
+    ) -> None:
+        super().__init__()
+        if not str(batch_size).isdigit():
+            raise UserError(f"--batch_size must be a number, but got {batch_size}; --max_batch_size is not read")
+        self.keep_ratio, self.batch_size = float(keep_ratio), int(batch_size)
+        self.model = GripModel.from_pretrained(
+            vlm,
+            scorer,
+            positions=positions,
+            template=template,
+            dtype=dtype,
+            device=device,
+            quantization=quantization,
+        )
+
+    def generate_until(self, requests: list[Instance]) -> list[str]:
+        """Answers in the order of the requests, each cut off before the first of its stop words."""
+        answers: list[str] = []
+        for start in tqdm(range(0, len(requests), self.batch_size), desc="answers"):
+            part = requests[start : start + self.batch_size]
+            images, texts, wanted = zip(*(self._read(request) for request in part), strict=True)
+            new = max(options.get("max_new_tokens", NEW_TOKENS) for options in wanted)
+            found = self.model.generate(images, texts, keep_ratio=self.keep_ratio, max_new_tokens=new)
+            answers += [_before(answer, options.get("until")) for answer, options in zip(found, wanted, strict=True)]
+        return answers
+
+    def _read(self, request: Instance) -> tuple[Any, str, dict[str, Any]]:
+        text, options, to_visual, document, task, split = request.args
+        images = to_visual(self.task_dict[task][split][document])
+        if len(images) != 1:
+            raise ValueError(f"a question must have one image, but one of {task} has {len(images)}")
+        return pixels(images[0]), text.replace("<image>", "").strip(), options
+
+    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
+        """Not there: the tasks for which this model is meant ask for answers."""
+        raise NotImplementedError("grip answers tasks of the kind generate_until only")
+
+    def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
+        """Not there, as `loglikelihood`."""
+        raise NotImplementedError("grip answers tasks of the kind generate_until only")
+
+
+def _before(answer: str, stops: str | list[str] | None) -> str:
+    for stop in [stops] if isinstance(stops, str) else stops or []:
+        answer = answer.split(stop)[0] if stop else answer
+    return answer.strip()
