@@ -1,4 +1,4 @@
-"""Shapes of LLaVA-style models by name, and models of random weights in them: what a cost depends on, and no more."""
+"""Shapes of models by name, and models of random weights in them: what a cost depends on, and no more."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from transformers import (
     CLIPVisionConfig,
     LlamaConfig,
     LlavaConfig,
-    LlavaForConditionalGeneration,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Qwen2_5_VLConfig,
 )
 
 from grip_core.errors import UserError
 from grip_core.places import VLM
 from grip_core.seeds import derive
 
-EMBEDDED, LLAVA_7B, STAND_IN = "embedded", "llava-1.5-7b", "llava-1.5-eighth"
+EMBEDDED, LLAVA_7B, STAND_IN, QWEN_7B = "embedded", "llava-1.5-7b", "llava-1.5-eighth", "qwen2.5-vl-7b"
 
 
 def llava_1_5(divisor: int = 1) -> LlavaConfig:
@@ -53,6 +55,42 @@ def llava_1_5(divisor: int = 1) -> LlavaConfig:
     )
 
 
+def qwen2_5_vl(divisor: int = 1) -> Qwen2_5_VLConfig:
+    """Qwen2.5-VL-7B (Bai et al. 2025, arXiv 2502.13923), every width and number of heads divided by `divisor`, up to 4.
+
+    Depth, patches, windows and the width of a head stay; the vocabulary is smaller, and its special tokens are the
+    first ones.
+    """
+    text = {
+        "vocab_size": 152064 // divisor,
+        "hidden_size": 3584 // divisor,
+        "intermediate_size": 18944 // divisor,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 28 // divisor,
+        "num_key_value_heads": 4 // divisor,
+        "max_position_embeddings": 4096,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0, "mrope_section": [16, 24, 24]},
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+        "tie_word_embeddings": False,
+    }
+    vision = {
+        "depth": 32,
+        "hidden_size": 1280 // divisor,
+        "intermediate_size": 3420 // divisor,
+        "num_heads": 16 // divisor,
+        "patch_size": 14,
+        "window_size": 112,
+        "out_hidden_size": 3584 // divisor,
+        "fullatt_block_indexes": [7, 15, 23, 31],
+    }
+    special = dict.fromkeys(("video_token_id", "vision_start_token_id", "vision_end_token_id"), 3)
+    return Qwen2_5_VLConfig(
+        text_config=text, vision_config=vision, image_token_id=4, tie_word_embeddings=False, **special
+    )
+
+
 RANDOM_SHAPES = {LLAVA_7B: llava_1_5(), STAND_IN: llava_1_5(8)}
 """Shapes that are built with random weights, for no checkpoint of theirs is here."""
 
@@ -67,8 +105,8 @@ def shape_config(name: str) -> LlavaConfig:
 
 
 def random_model(
-    config: LlavaConfig, device: torch.device | str, dtype: torch.dtype = torch.float32
-) -> LlavaForConditionalGeneration:
+    config: PreTrainedConfig, device: torch.device | str, dtype: torch.dtype = torch.float32
+) -> PreTrainedModel:
     """transformers' own model with random weights; on the device "meta" it takes no memory and computes shapes only."""
     with torch.random.fork_rng(), torch.device(device):
         torch.manual_seed(derive(0, "random shape"))
