@@ -37,8 +37,8 @@ from grip_core.seeds import torch_generator
 from grip_core.vlm.assemble import Assembled, assemble
 from grip_core.vlm.context import Context, Selection
 from grip_core.vlm.features import FeatureStore, load_store
-from grip_core.vlm.frozen import FrozenVLM
-from grip_core.vlm.load import load_vlm
+from grip_core.vlm.frozen import ROWS_PER_FORWARD, FrozenVLM
+from grip_core.vlm.load import configured_vlm
 from pipeline.stage import run
 
 BUDGETS = (1, 2, 4, 8, 16, 32, 64)
@@ -101,7 +101,7 @@ def assembled_batches(vlm: FrozenVLM, context: Context, k_B: torch.Tensor, group
     prompt_R = torch.arange(context.batch_size).repeat_interleave(group)
     return [
         assemble(context, Selection(part.kept_RK[rows], part.mask_RK[rows], prompt_R[rows]), vlm.embed, vlm.positions)
-        for rows in torch.arange(len(prompt_R)).split(scoring.ROWS_PER_FORWARD)
+        for rows in torch.arange(len(prompt_R)).split(ROWS_PER_FORWARD)
     ]
 
 
@@ -175,22 +175,24 @@ def ratio_parts(timer: StepTimer) -> tuple[float, float]:
     return float(np.median(timer.rollouts[DISCARDED:])), float(np.median(timer.floors[DISCARDED:]))
 
 
-def rows_table(params: Params, task: Task) -> Table:
+def rows_table(params: Params, task: Task, vlm: FrozenVLM) -> Table:
     """Seconds to score a rollout with so many rows a forward: what ROWS_PER_FORWARD was chosen by."""
     table = Table(title="Scoring a rollout, seconds by rows a forward (medians)")
     table.add_column("k", justify="right")
     for rows in ROWS:
         table.add_column(str(rows), justify="right")
-    context = task.store.context(task.vlm, np.arange(params.grpo.prompts_per_step))
+    context = task.store.context(vlm, np.arange(params.grpo.prompts_per_step))
     for k in (2, 8, 32):
         picks = drawn(context, torch.full((context.batch_size,), k), params.grpo.group_size)
         seconds: dict[int, list[float]] = {rows: [] for rows in ROWS}
         for _ in range(REPEATS):
             for rows in ROWS:
                 start = time.perf_counter()
-                scoring.score_selections(task.vlm, context, picks, rows_per_forward=rows)
+                vlm.rows_per_forward = rows
+                scoring.score_selections(vlm, context, picks, rows_per_forward=rows)
                 seconds[rows].append(time.perf_counter() - start)
         table.add_row(str(k), *(f"{np.median(seconds[rows]):.3f}" for rows in ROWS))
+    vlm.rows_per_forward = ROWS_PER_FORWARD
     return table
 
 
@@ -205,17 +207,17 @@ def measures_table(params: Params, task: Task, vlm: FrozenVLM) -> Table:
     prompt_R = torch.arange(context.batch_size).repeat_interleave(group)
 
     def unsorted() -> None:
-        for rows in torch.arange(len(prompt_R)).split(scoring.ROWS_PER_FORWARD):
+        for rows in torch.arange(len(prompt_R)).split(ROWS_PER_FORWARD):
             vlm.answer_scores(context, Selection(part.kept_RK[rows], part.mask_RK[rows], prompt_R[rows]))
 
     def with_autograd() -> None:
-        for rows in torch.arange(len(prompt_R)).split(scoring.ROWS_PER_FORWARD):
+        for rows in torch.arange(len(prompt_R)).split(ROWS_PER_FORWARD):
             with torch.enable_grad():
                 vlm.forward_logits(context, Selection(part.kept_RK[rows], part.mask_RK[rows], prompt_R[rows]))
 
     def unpruned() -> None:
         everything = Selection.all(context)
-        for rows in torch.arange(len(prompt_R)).split(scoring.ROWS_PER_FORWARD):
+        for rows in torch.arange(len(prompt_R)).split(ROWS_PER_FORWARD):
             index = prompt_R[rows]
             vlm.answer_scores(context, Selection(everything.kept_RK[index], everything.mask_RK[index], index))
 
@@ -263,14 +265,15 @@ def evaluation_table(params: Params, vlm: FrozenVLM, store: FeatureStore, warmup
 
 def main(params: Params) -> None:
     """Measure and print."""
-    vlm = load_vlm(params.vlm.path, params.vlm.positions, params.vlm.dtype)
-    train, test = (load_store(FEATURES, params.data.benchmarks, split) for split in ("train", "test"))
+    vlm = configured_vlm(params.vlm)
+    train = load_store(FEATURES, params.data.trained_on, "train")
+    test = load_store(FEATURES, params.data.benchmarks, "test")
     warmup = load_scorer(WARMUP)
     console = Console()
     console.print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     task = Task(vlm, train, warmup)
     console.print(step_table(params, task, vlm))
-    console.print(rows_table(params, task))
+    console.print(rows_table(params, task, vlm))
     console.print(measures_table(params, task, vlm))
     console.print(evaluation_table(params, vlm, test, warmup))
 

@@ -159,7 +159,7 @@ def table(measured: dict[str, list[Measured]]) -> Table:
 
 def open_task(params: Params, vlm: AnsweringVLM) -> Task:
     """The pipeline's own training task."""
-    return Task(vlm, load_store(FEATURES, params.data.benchmarks, "train"), load_scorer(WARMUP))
+    return Task(vlm, load_store(FEATURES, params.data.trained_on, "train"), load_scorer(WARMUP))
 
 
 def main(params: Params) -> None:

@@ -39,7 +39,7 @@ from grip_core.published.numbers import read_published
 from grip_core.runs import environment, hash_files
 from grip_core.seeds import torch_generator
 from grip_core.vlm.features import load_store
-from grip_core.vlm.load import load_vlm
+from grip_core.vlm.load import configured_vlm, fingerprint
 from pipeline.ablation_figures import write_stability
 from pipeline.drawings import Drawing, save_drawings
 from pipeline.examples import Examples, choose_examples
@@ -89,11 +89,12 @@ def trained_range(config: BudgetConfig) -> tuple[int, int]:
     return drawn[0], drawn[-1]
 
 
-def provenance(config: Mapping[str, Path], data: Path, vlm: Path, run_folder: Path) -> dict[str, dict[str, str]]:
+def provenance(config: Mapping[str, Path], data: Path, vlm: str, run_folder: Path) -> dict[str, dict[str, str]]:
     """What the report was made from: hashes of its inputs, and the environments of training and of the report."""
     files = {name: [path] for name, path in config.items() if path.exists()}
-    files |= {"prepared data": _files(data), "VLM": _files(vlm)}
+    files |= {"prepared data": _files(data)}
     hashes = {f"{name} (SHA-256)": hash_files(paths) for name, paths in files.items() if paths}
+    hashes["VLM (SHA-256, or the Hub's commit)"] = fingerprint(vlm)
     trained = json.loads((run_folder / "environment.json").read_text())
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {
@@ -222,28 +223,27 @@ def main(params: Params) -> None:
     """Run the stage."""
     k = params.report.example_budget
     rows = pd.read_parquet(EVALUATION / "rows.parquet")
-    vlm = load_vlm(params.vlm.path, params.vlm.positions, params.vlm.dtype)
+    vlm = configured_vlm(params.vlm)
     store = load_store(FEATURES, params.data.benchmarks, "test")
     numbers = json.loads((RESULTS / "headline.json").read_text())
     table = pd.read_csv(RESULTS / "table.csv")
-    sides = tuple(int(side) for side in np.asarray(store.grid_N2).max(0) + 1)
-    grid = (sides[0], sides[1])
+    grid = store.grid
     budgets = [budget for budget in params.evaluate.budgets if budget < store.n_visual]
     if k not in budgets:
         raise UserError(f"report.example_budget must be below all {store.n_visual} tokens, but got {k}")
-    examples = Examples(vlm, store, rows, choose_examples(rows, params.report.examples), PREPARED)
     claims = load_claims()
     drawings = chain(
         table_figures(RESULTS, numbers["questions"], trained_range(params.budgets), table),
         cost_figures(TIMING, table, claims.shape_of(params.vlm.path), claims.arms),
-        coverage_figures(rows, k, grid),
         schedule_figures(params),
-        example_figures(examples, k, budgets, grid),
     )
+    if grid is not None:  # else a kept token is no cell of the image
+        examples = Examples(vlm, store, rows, choose_examples(rows, params.report.examples), PREPARED)
+        drawings = chain(drawings, coverage_figures(rows, k, grid), example_figures(examples, k, budgets, grid))
     environments = provenance(
         {"params.yaml": Path("params.yaml"), "claims.yaml": Path("claims.yaml")},
         PREPARED,
-        Path(params.vlm.path),
+        params.vlm.path,
         train_run(params.grpo.seeds[0]),
     )
     findings = Findings(

@@ -15,6 +15,13 @@ from pathlib import Path
 from grip_core.config import load
 from grip_core.errors import UserError
 
+OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError")
+"""torch's for a GPU, by its name because most stages do not import torch, and Python's."""
+NO_MEMORY = (
+    "there is too little memory; lower features.batch_size, evaluate.batch_size or vlm.rows_per_forward, or take "
+    "vlm.dtype: bfloat16, vlm.quantization: 8bit or vlm.device: split. What is finished is kept"
+)
+
 
 def run(main: Callable[..., None], **options: Callable) -> None:
     """Call `main` with the checked params. A UserError is printed on stderr and ends the process with code 2.
@@ -35,4 +42,9 @@ def run(main: Callable[..., None], **options: Callable) -> None:
         main(load(arguments.pop("params")), **arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except Exception as error:
+        if type(error).__name__ not in OUT_OF_MEMORY:
+            raise
+        print(f"error: {NO_MEMORY}", file=sys.stderr)
         sys.exit(2)

@@ -8,7 +8,15 @@ from typing import Any
 from grip_core.config import Params
 from grip_core.evaluation.exports import PACE
 
-ELSEWHERE = {"vlm.path", "features.batch_size", "grpo.seeds", *(f"supervised.{key}" for key in PACE)}
+ELSEWHERE = {
+    "vlm.path",
+    "vlm.device",
+    "vlm.processes",
+    "features.batch_size",
+    "features.max_gigabytes",
+    "grpo.seeds",
+    *(f"supervised.{key}" for key in PACE),
+}
 """Keys that decide no number of an export, or whose effect it hashes or has in its own definition."""
 
 

@@ -42,11 +42,11 @@ from grip_core.places import WARMUP as WARMUP_RUN
 from grip_core.policy.scorer import Scorer
 from grip_core.rl.inputs import load_scorer
 from grip_core.seeds import numpy_random
-from grip_core.vlm.embedded import TEMPLATE, build_tokenizer
+from grip_core.vlm.families.llava import LlavaVLM
 from grip_core.vlm.features import load_store
 from grip_core.vlm.frozen import FrozenVLM, Preprocessors
-from grip_core.vlm.llava import LlavaVLM
-from grip_core.vlm.load import load_vlm
+from grip_core.vlm.load import configured_vlm
+from grip_core.vlm.words import TEMPLATE, build_tokenizer
 from pipeline.stage import run
 
 NO_FORMULA = "costs are formulas of LLaVA-style models, but vlm.path is of the family {}: nothing is measured"
@@ -66,7 +66,7 @@ class Bench:
 
 def own_bench(params: Params) -> Bench:
     """The pipeline's VLM on test questions from the whole split, with the warm-up's scorer and the first seed's."""
-    vlm = load_vlm(params.vlm.path, params.vlm.positions, params.vlm.dtype)
+    vlm = configured_vlm(params.vlm)
     store = load_store(FEATURES, params.data.benchmarks, "test")
     side = vlm.model.config.vision_config.image_size
     batches = {}

@@ -64,13 +64,29 @@ def write_export(
     write_text(folder / MANIFEST, json.dumps({**known, **manifest}, indent=1))
 
 
+EARLIER: Mapping[str, Mapping[str, Any]] = {
+    "data": {"sources": {}, "instruct": None, "max_bad": 0},
+    "vlm": {"template": None, "quantization": "none", "device": "cpu", "rows_per_forward": 128, "processes": 1},
+    "features": {"max_gigabytes": 100.0},
+}
+"""What settings meant that an export does not name, for there were none then."""
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """An export's manifest, with settings of all of today's keys. Raises UserError if there is none."""
+    _check_there(folder, [MANIFEST])
+    manifest = json.loads((folder / MANIFEST).read_text())
+    params = manifest.get("params", {})
+    return {**manifest, "params": params | {name: given | params.get(name, {}) for name, given in EARLIER.items()}}
+
+
 def read_export(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The rows (COLUMNS) and the manifest.
 
     Raises UserError if there is no export, or if the table is not the one that the manifest was written for.
     """
     _check_there(folder, [MANIFEST, ANSWERS])
-    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest = read_manifest(folder)
     return _read_table(folder / ANSWERS, manifest["sha256"]), manifest
 
 

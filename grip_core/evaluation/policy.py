@@ -21,6 +21,6 @@ class PolicySelector:
         """
         device = context.visual_BND.device
         scorer = self.scorer.to(device)
-        k_B = torch.full((context.batch_size,), k, device=device)
+        k_B = context.at_most(k)
         with torch.inference_mode():
             return top_k(scorer(context, k_B), k_B)

@@ -9,16 +9,16 @@ import pytest
 
 from grip_core.rl.train import Task
 from pipeline.bench_server import DISCARDED, Measured, World, measure, resident, table
-from tests.conftest import _llava
+from tests import families
 from tests.rl.conftest import BUDGETS, make_grpo, make_scorer, make_store
 
 
 def tiny_vlm():
-    return _llava().vlm
+    return families.llava().vlm
 
 
 def tiny_task(vlm) -> Task:
-    return Task(vlm, make_store(_llava()), make_scorer())
+    return Task(vlm, make_store(families.llava()), make_scorer())
 
 
 @pytest.mark.slow

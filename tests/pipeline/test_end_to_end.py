@@ -45,7 +45,8 @@ SMALL = {
 
 
 def merged(base: dict, changes: dict) -> dict:
-    return base | {key: merged(base[key], new) if isinstance(new, dict) else new for key, new in changes.items()}
+    deep = {key for key, new in changes.items() if isinstance(new, dict) and base[key]}
+    return base | {key: merged(base[key], new) if key in deep else new for key, new in changes.items()}
 
 
 def run(stage: list[str], folder: Path) -> None:
