@@ -48,7 +48,10 @@ def check_crew(processes: int, profile: Profile) -> None:
 
 
 class Crew:
-    """The other processes of this worker, which starts them; its own environment becomes that of the first."""
+    """The other processes of this worker, which starts them; its own environment becomes that of the first.
+
+    Raises UserError if there are GPUs, but not one for each process.
+    """
 
     def __init__(self, folder: StudyFolder, processes: int, log: Path) -> None:
         from grip_core.rl import processes as team
@@ -136,7 +139,7 @@ def _end_with(owner: int) -> None:
 
 
 def _next_run() -> Any:
-    """None here: only the first knows."""
+    """Only the first knows; `by_first` does not call this here."""
     return None
 
 

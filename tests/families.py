@@ -167,6 +167,22 @@ def llava() -> Family:
     return Family(vlm, random_images(SQUARES), stock_inputs)
 
 
+def llava_of_siglip() -> Family:
+    """LLaVA with a tower that has no class token, all of whose tokens are taken."""
+    tokenizer = build_tokenizer(WORDS)
+    processor = build_processor(tokenizer)
+    config = hf.LlavaConfig(
+        vision_config=hf.SiglipVisionConfig(**vision_config(144, 12)),
+        text_config=hf.LlamaConfig(**text_config(tokenizer)),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="full",
+    )
+    model = hf.LlavaForConditionalGeneration(config)
+    random_weights(model)
+    return Family(LlavaVLM(model, processor, TEMPLATE), random_images(SQUARES), None)
+
+
 def llava_next() -> Family:
     torch.manual_seed(0)  # the class embedding and the row's end are random vectors
     tokenizer = bpe_tokenizer(["<image>"])

@@ -22,3 +22,8 @@ def build_afresh(name: str, split: str, seed: int) -> Split:
 def build():
     """`build(name, split)`: a small split of seed 0."""
     return cache(lambda name, split: build_afresh(name, split, 0))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")

@@ -12,6 +12,7 @@ from grip_core.vlm.assemble import assemble
 from grip_core.vlm.context import Context, Selection, top_k
 from grip_core.vlm.frozen import answer_scores
 from grip_core.vlm.wire import tensors_of
+from tests import families
 from tests.families import ANSWERS, QUESTIONS
 
 BOTH = pytest.mark.parametrize("positions", ["original", "compact"], indirect=True)
@@ -111,6 +112,27 @@ def test_grid_counts_rows_and_columns(qwen):
         [row, column] for row in range(5) for column in range(3)
     ]
     assert context.visual_mask_BN.sum(1).tolist() == [12, 4, 15]
+
+
+@torch.no_grad()
+def test_without_a_class_token_attention_is_that_of_all_tokens():
+    """As the tower itself says it, asked for its weights."""
+    family = families.llava_of_siglip()
+    given = family.vlm.processor.image_processor(images=list(family.images), return_tensors="pt")["pixel_values"]
+    tower = family.vlm.model.model.vision_tower
+    tower.set_attn_implementation("eager")
+    weights_BHNN = tower(given, output_attentions=True).attentions[-1]
+    tower.set_attn_implementation("sdpa")
+    found = family.vlm.visual_features(family.images).encoder_attention_BN
+    torch.testing.assert_close(found, weights_BHNN.mean((1, 2)))
+
+
+@torch.no_grad()
+def test_an_image_too_long_for_its_tiles_has_the_overview_alone():
+    vlm = families.llava_next().vlm
+    features = vlm.visual_features([np.zeros((2, 500, 3), np.uint8)])
+    assert features.grid_BN2[0].tolist() == [[row, column] for row in range(4) for column in range(4)]
+    assert features.encoder_attention_BN.shape == (1, 16)
 
 
 @BOTH
