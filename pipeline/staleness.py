@@ -11,6 +11,7 @@ from grip_core.evaluation.exports import PACE
 ELSEWHERE = {
     "vlm.path",
     "vlm.device",
+    "vlm.rows_per_forward",
     "vlm.processes",
     "features.batch_size",
     "features.max_gigabytes",

@@ -156,6 +156,7 @@ def test_a_preview_says_what_each_arm_asks_of_the_vlm(params, monkeypatch):
     arms = {"base": {}, "distill": {"supervised.method": "distill"}, "large": quarter}
     definition = of_arms(arms, **COMPARED, compute=compute)
     monkeypatch.setattr(Comparison, "check_inputs", lambda params: None)
+    monkeypatch.setattr(Comparison, "memory", lambda params: None)
     monkeypatch.setattr(Comparison, "token_forwards", lambda trials: [2000.0 * (i + 1) for i in range(len(trials))])
     text = io.StringIO()
     preview(Console(file=text, width=200), ROOT / "none", definition, params, LOCAL)
