@@ -98,6 +98,7 @@ def test_exported_arms_say_of_which_model_and_what_has_changed(tmp_path, monkeyp
     assert settings(grpo={"steps": 4000, "seeds": [7]}) == ["grpo.steps"]
     assert settings(supervised={"learning_rate": 0.5, "steps": 4000}) == ["supervised.learning_rate"]
     assert settings(vlm={"positions": "compact"}) == ["vlm.positions"]
+    assert settings(vlm={"rows_per_forward": 2, "processes": 2}) == []
     assert settings(warmup={"sharpness": 1.0}) == ["warmup.sharpness"], "its weights are not hashed"
     assert settings(scorer={"layers": 3}) == ["scorer.layers"]
     images = known["features"]["images"]
