@@ -48,7 +48,7 @@ class Reporter:
     def __init__(self, path: Path, card: Card, beat: float) -> None:
         self.path, self.card, self.beat = path, card, beat
         self._began = time.monotonic()
-        self._trial_began: float | None = None
+        self._counted: float | None = None  # a trial's time up to then is in the card; None between trials
         self._done = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="card", daemon=True)
@@ -59,13 +59,13 @@ class Reporter:
         self._change(loading=time.monotonic() - self._began)
 
     def begin(self, trial: int) -> None:
-        self._trial_began = time.monotonic()
+        self._counted = time.monotonic()
         self._change(trial=trial)
 
     def end(self) -> None:
-        if self._trial_began is not None:
-            self._change(trial=None, in_trials=self.card.in_trials + time.monotonic() - self._trial_began)
-            self._trial_began = None
+        self.write()
+        self._counted = None
+        self._change(trial=None)
 
     def close(self, reason: str) -> None:
         """The last word."""
@@ -76,7 +76,10 @@ class Reporter:
     def write(self) -> None:
         try:
             with self._lock:
-                self.card = replace(self.card, seconds=time.monotonic() - self._began)
+                now, in_trials = time.monotonic(), self.card.in_trials
+                if self._counted is not None:
+                    in_trials, self._counted = in_trials + now - self._counted, now
+                self.card = replace(self.card, seconds=now - self._began, in_trials=in_trials)
                 write_text(self.path, json.dumps(asdict(self.card)))
         except OSError as error:
             logger.warning("%s cannot be written: %s", self.path, error)
