@@ -32,7 +32,7 @@ def decoded(image: bytes | str | PathLike[str] | Image.Image) -> np.ndarray:
         raise BadImage("there is no such file") from None
     except UnidentifiedImageError:
         raise BadImage("it is in no format of images") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError) as error:
         raise BadImage(str(error)) from None
     height, width = pixels.shape[:2]
     if min(height, width) < SMALLEST or max(height, width) > LONGEST * min(height, width):

@@ -76,7 +76,7 @@ def build(
     name: str, split: str, found: Iterator[Found], images: int, questions_per_image: int, max_bad: int, folder: Path
 ) -> EncodedSplit:
     """The first `images` images with the first `questions_per_image` questions of each, in the order of `found`; one
-    that is asked of an image again, as in the categories of POPE, counts once.
+    that is asked of an image again counts once a kind, for POPE asks the same of an image in each of its categories.
 
     They are written to `folder`, each file whole or not at all, the images as they come, for the memory might not hold
     them all. What cannot be decoded, and what has no answer, is left out. Raises UserError if that is more than
@@ -157,7 +157,8 @@ def _asked(
             kept.add(data)
             asked.append([])
         questions = asked[places[one.name]]
-        if len(questions) < questions_per_image and one.asked.question not in {item.question for item in questions}:
+        known = {(item.question, item.kind) for item in questions}
+        if len(questions) < questions_per_image and (one.asked.question, one.asked.kind) not in known:
             questions.append(one.asked)
         if len(places) == images and all(len(of_image) == questions_per_image for of_image in asked):
             break

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,8 @@ INSTRUCT = "instruct"
 
 def read_instruct(path: Path, folder: Path, split: str, seed: int | None = None) -> Iterator[Found]:
     """Single questions from a file of LLaVA's format: a list of `id`, `image` and `conversations`, whose turns are
-    `from` human or gpt. 5 % of the images are for validation, with all that is asked about them. With a seed questions
-    come in a random order.
+    `from` human or gpt; others are passed over. 5 % of the images are for validation, with all that is asked about
+    them. With a seed questions come in a random order.
 
     Raises UserError if the file is no such list.
     """
@@ -48,16 +47,14 @@ def read_instruct(path: Path, folder: Path, split: str, seed: int | None = None)
 
 def _turns(item: Mapping[str, Any], folder: Path) -> Iterator[Found]:
     read = partial(_bytes, folder / item["image"])
-    turns = item["conversations"]
+    turns = [(turn["from"], turn["value"].replace("<image>", "").strip()) for turn in item["conversations"]]
+    asked = [text for who, text in turns if who == "human"]
     # Said once, it holds for the whole conversation, of which each question is asked alone here.
-    first = turns[0]["value"].replace("<image>", "").rstrip() if turns else ""
-    wanted = next((f"\n{how}" for how in (WORD, LETTER) if first.endswith(how)), "")
-    for question, answer in zip(islice(turns, 0, None, 2), islice(turns, 1, None, 2), strict=False):
-        if (question["from"], answer["from"]) != ("human", "gpt"):
-            continue
-        words = question["value"].replace("<image>", "").strip().removesuffix(wanted)
-        said = answer["value"].strip()
-        yield Found(read, item["image"], Asked(words + wanted, (said,) if said else (), "any"))
+    wanted = next((f"\n{how}" for how in (WORD, LETTER) if asked and asked[0].endswith(how)), "")
+    for (who, question), (next_one, said) in zip(turns, [*turns[1:], ("", "")], strict=True):
+        if who == "human":
+            answers = (said,) if said and next_one == "gpt" else ()
+            yield Found(read, item["image"], Asked(question.removesuffix(wanted) + wanted, answers, "any"))
 
 
 def _bytes(path: Path) -> bytes:

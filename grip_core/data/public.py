@@ -26,10 +26,11 @@ from grip_core.seeds import derive
 WORD = "Answer the question using a single word or phrase."
 LETTER = "Answer with the option's letter from the given choices directly."
 LETTERS = "ABCDEFGHIJ"
-AGREE = 3
-"""People who must have given an answer, of the ten that TextVQA asked, for its score to be full."""
+AGREE = 4
+"""People who must have given an answer, of the ten that TextVQA asked, for its score to be full: each of them is left
+out once, and of the others three have to agree."""
 EXACT = "Handwritten Mathematical Expression Recognition"
-"""The kind of OCRBench's questions where case matters."""
+"""The kind of OCRBench's questions that ask for a formula, where case matters."""
 VALIDATION_SHARE = 5  # percent of a training split, where there is no other for validation
 
 
@@ -65,7 +66,9 @@ def _ai2d(row: Mapping[str, Any]) -> Asked:
 def _ocrbench(row: Mapping[str, Any]) -> Asked:
     answers, kind = row["answer"], str(row["question_type"])
     listed = [answers] if isinstance(answers, str) else [str(answer) for answer in answers]
-    return Asked(f"{_question(row)}\n{WORD}", tuple(listed) if kind == EXACT else _any_case(*listed), kind)
+    if kind == EXACT:
+        return Asked(_question(row), tuple(listed), kind)
+    return Asked(f"{_question(row)}\n{WORD}", _any_case(*listed), kind)
 
 
 def _textvqa(row: Mapping[str, Any]) -> Asked:

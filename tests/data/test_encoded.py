@@ -59,6 +59,15 @@ def test_a_question_about_an_image_counts_once_and_images_that_are_not_wanted_ar
     assert read == ["a"]
 
 
+def test_a_question_counts_once_in_each_of_popes_categories(tmp_path):
+    kinds = ("random", "popular", "adversarial")
+    rows = [{**ROWS["pope"][0], "category": kind} for kind in (*kinds, "random")]
+    found = read_public("pope", "test", folder_of("pope", tmp_path / "data", rows))
+    split = build("pope", "test", found, 1, 5, max_bad=0, folder=tmp_path / "split")
+    assert [one.kind for one in split.examples] == [*kinds]
+    assert len({one.id for one in split.examples}) == 3
+
+
 def test_images_are_written_as_they_come(tmp_path, monkeypatch):
     monkeypatch.setattr(encoded, "TOGETHER", 2)
     found = [Found(partial(png, shade), str(shade), Asked("what ?", ("this",), "any")) for shade in range(5)]

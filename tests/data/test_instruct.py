@@ -52,6 +52,17 @@ def test_instructions_become_questions(tmp_path):
     assert int(decoded(train[0].image())[0, 0, 0]) == 7
 
 
+def test_what_others_say_is_passed_over_and_questions_without_an_answer_are_unusable(tmp_path):
+    said = [{"from": "system", "value": "Be brief."}, *turn("What?", "This."), *turn("And?"), *turn("Which?", "That.")]
+    path = instructions(tmp_path / "data", [{"image": name, "conversations": said} for name in ("1.png", "2.png")])
+    found = list(read_instruct(path, path.parent / "images", "train"))
+    assert [(one.asked.question, one.asked.answers) for one in found] == [
+        ("What?", ("This.",)),
+        ("And?", ()),
+        ("Which?", ("That.",)),
+    ]
+
+
 def test_a_missing_image_is_unusable(tmp_path):
     items = [{"image": name, "conversations": turn("What?", "This.")} for name in ("2.png", "3.png")]
     path = instructions(tmp_path / "data", items)
