@@ -25,7 +25,7 @@ def main(params: Params, seed: int) -> None:
     task = open_task(inputs, WARMUP, params.grpo.start, seed)
     config = run_config(params.grpo, params.budgets, seed, WARMUP, inputs.fingerprint)
     folder = processes.by_first(lambda: RunFolder(train_run(seed), config))
-    if processes.number() > 0:
+    if processes.rank() > 0:
         folder = OnlookersFolder(train_run(seed))
     train(params.grpo, params.budgets, seed, task, inputs.validation, folder)
 

@@ -33,7 +33,7 @@ from grip_core.policy.distributions import DISTRIBUTIONS
 from grip_core.policy.scorer import Scorer
 from grip_core.rl.advantages import dead_groups, group_advantages
 from grip_core.rl.diagnostics import maximum_entropy, policy_diagnostics, rollout_diagnostics, update_diagnostics
-from grip_core.rl.processes import by_first, n_processes
+from grip_core.rl.processes import by_first, world_size
 from grip_core.rl.regularizers import exact_entropy, exact_kl, sampled_kl
 from grip_core.rl.rewards import Scored, budget_overrun, needs_kl, reward
 from grip_core.rl.scoring import score_selections
@@ -216,7 +216,7 @@ class SelectionTrainer(GRPOTrainer):
         def draw() -> Picks:
             return self.distribution(scores_BN, k_B).sample(self.num_generations, generator)
 
-        if n_processes() == 1:
+        if world_size() == 1:
             return draw()
         picks = by_first(lambda: Picks(*(part.cpu() for part in astuple(draw()))))
         return Picks(*(part.to(k_B.device) for part in astuple(picks)))

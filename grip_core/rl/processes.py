@@ -40,12 +40,12 @@ def _talking() -> Iterator[None]:
         raise ProcessLost(f"a process of this run has gone ({str(error).splitlines()[0]}); see its log") from error
 
 
-def n_processes() -> int:
+def world_size() -> int:
     """Of this run."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
-def number() -> int:
+def rank() -> int:
     """Of this process, from 0."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
@@ -72,10 +72,10 @@ def by_first(make: Callable[[], Made]) -> Made:
     If it raises something there, the others raise FirstFailed, so that all are at the same place again. This and all
     else that waits for another process raises ProcessLost if that has gone.
     """
-    if n_processes() == 1:
+    if world_size() == 1:
         return make()
     said: list[Any] = [None, True]
-    if number() == 0:
+    if rank() == 0:
         try:
             said = [make(), False]
         finally:
@@ -91,7 +91,7 @@ def by_first(make: Callable[[], Made]) -> Made:
 
 def meet() -> None:
     """Wait until all are here."""
-    if n_processes() > 1:
+    if world_size() > 1:
         with _talking():
             distributed.barrier()
 
@@ -108,7 +108,7 @@ def together() -> Iterator[None]:
 
 def n_sharing() -> int:
     """Processes among which forwards are shared out now."""
-    return n_processes() if _together.get() else 1
+    return world_size() if _together.get() else 1
 
 
 def shared_out(
@@ -118,9 +118,9 @@ def shared_out(
     process `turn`."""
     if n_sharing() == 1:
         return [answer(part) for part in parts]
-    first = (number() - turn) % n_processes()
-    own = {index: answer(parts[index]) for index in range(first, len(parts), n_processes())}
-    gathered: list[dict[int, AnswerScores]] = [{} for _ in range(n_processes())]
+    first = (rank() - turn) % world_size()
+    own = {index: answer(parts[index]) for index in range(first, len(parts), world_size())}
+    gathered: list[dict[int, AnswerScores]] = [{} for _ in range(world_size())]
     with _talking():
         distributed.all_gather_object(gathered, {index: _on(item, "cpu") for index, item in own.items()})
     together = {index: item for one in gathered for index, item in one.items()}

@@ -32,12 +32,12 @@ config = world.make_grpo(num_iterations=2, loss_type="dapo", prompts_per_step=64
 task = Task(llava.vlm, store, world.make_scorer())
 folder = Path(sys.argv[1])
 run = processes.by_first(lambda: RunFolder(folder, {"seed": 5}))
-if processes.number():
+if processes.rank():
     run = OnlookersFolder(folder)
 ends = int(sys.argv[2])
 train(config, world.make_budgets(schedule="adaptive"), 5, task, Validation(llava.vlm, store, [1, 4]), run,
-      pause=lambda step: processes.number() == 0 and step == ends)
-(folder / f"forwards-{processes.number()}").write_text(str(len(seen)))
+      pause=lambda step: processes.rank() == 0 and step == ends)
+(folder / f"forwards-{processes.rank()}").write_text(str(len(seen)))
 """
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from grip_core.config import Params
 from grip_core.rl.inputs import Inputs
-from grip_core.rl.processes import number
+from grip_core.rl.processes import rank
 from grip_core.rl.task import Task
 from grip_core.rl.train import train
 from grip_core.rl.validation import Validation
@@ -94,7 +94,7 @@ class Exhausted(TinyComparison):
         whole = vlm.answer_scores
 
         def answer_scores(*given: Any) -> AnswerScores:
-            if number() == 0 and next(made) == 10:
+            if rank() == 0 and next(made) == 10:
                 raise MemoryError
             return whole(*given)
 
