@@ -22,9 +22,12 @@ SMALLEST_VARIANCE = 1e-6  # of the noise: the square root has no slope at 0
 def loss(config: SupervisedConfig, batch: Batch) -> dict[str, torch.Tensor]:
     """The answer's cross-entropy from throttled tokens."""
     mask_BN = soft_top_k(batch.scores_BN, batch.k_B, config.temperature)
-    throttled = replace(batch.context, visual_BND=throttle(batch.context, mask_BN, batch.generator), memo={})
-    logits_BAV = batch.vlm.forward_logits(throttled, Selection.all(throttled))
-    return {"cross_entropy": answer_cross_entropy(logits_BAV, batch.context)}
+    throttled_BND = throttle(batch.context, mask_BN, batch.generator)
+
+    def logits(part: Context, rows_R: torch.Tensor) -> torch.Tensor:
+        return batch.vlm.forward_logits(replace(part, visual_BND=throttled_BND[rows_R]), Selection.all(part))
+
+    return {"cross_entropy": answer_cross_entropy(batch, logits)}
 
 
 def throttle(context: Context, mask_BN: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -18,8 +18,8 @@ from grip_core.vlm.masked import masked_logits
 def loss(config: SupervisedConfig, batch: Batch) -> dict[str, torch.Tensor]:
     """The answer's cross-entropy from a noisy hard selection."""
     mask_BN = straight_through(batch.scores_BN, batch.k_B, config.temperature, batch.generator)
-    logits_BAV = masked_logits(batch.vlm, batch.context, mask_BN)
-    return {"cross_entropy": answer_cross_entropy(logits_BAV, batch.context)}
+    loss = answer_cross_entropy(batch, lambda part, rows_R: masked_logits(batch.vlm, part, mask_BN[rows_R]))
+    return {"cross_entropy": loss}
 
 
 def straight_through(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from grip_core.config import SupervisedConfig
 from grip_core.vlm.context import Context
@@ -30,6 +31,20 @@ Relaxation = Callable[[SupervisedConfig, Batch], dict[str, torch.Tensor]]
 """The summands of the loss, by name."""
 
 
-def answer_cross_entropy(logits_BAV: torch.Tensor, context: Context) -> torch.Tensor:
-    """Of the gold answer's tokens, mean over a prompt's tokens and then over prompts, nats: minus GRPO's reward."""
-    return -answer_scores(logits_BAV, context.answer_ids_BA, context.answer_mask_BA).log_prob_R.mean()
+def answer_cross_entropy(batch: Batch, logits_of: Callable[[Context, torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """Of the gold answer's tokens, mean over a prompt's tokens and then over prompts, nats: minus GRPO's reward.
+
+    `logits_of` gives the logits (R, A, V) of some of the batch's prompts, by their context and their rows in the batch.
+    It is given `rows_per_forward` at once. Where that is not all, a part's graph is made again for its backward (Chen
+    et al. 2016), so that the memory holds one part's.
+    """
+
+    def log_probs(rows_R: torch.Tensor) -> torch.Tensor:
+        part = batch.context.rows(rows_R)
+        return answer_scores(logits_of(part, rows_R), part.answer_ids_BA, part.answer_mask_BA).log_prob_R
+
+    rows_B = torch.arange(batch.context.batch_size, device=batch.scores_BN.device)
+    parts = rows_B.split(batch.vlm.rows_per_forward)
+    if len(parts) == 1:
+        return -log_probs(rows_B).mean()
+    return -torch.cat([checkpoint(log_probs, rows_R, use_reentrant=False) for rows_R in parts]).mean()

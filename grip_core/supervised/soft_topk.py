@@ -19,8 +19,8 @@ from grip_core.vlm.masked import masked_logits
 def loss(config: SupervisedConfig, batch: Batch) -> dict[str, torch.Tensor]:
     """The answer's cross-entropy from softly weighed tokens, and the pull."""
     soft_BN = soft_top_k(batch.scores_BN, batch.k_B, config.temperature)
-    logits_BAV = masked_logits(batch.vlm, batch.context, soft_BN)
+    cross_entropy = answer_cross_entropy(batch, lambda part, rows_R: masked_logits(batch.vlm, part, soft_BN[rows_R]))
     weight = config.bce_low + (config.bce_high - config.bce_low) * batch.done
     real_BN = batch.context.visual_mask_BN
     bce = F.binary_cross_entropy(soft_BN[real_BN], hard_top_k(batch.scores_BN, batch.k_B)[real_BN])
-    return {"cross_entropy": answer_cross_entropy(logits_BAV, batch.context), "weighted_bce": weight * bce}
+    return {"cross_entropy": cross_entropy, "weighted_bce": weight * bce}

@@ -72,6 +72,31 @@ def test_the_soft_mask_leaves_tokens_that_mislead(prompt):
     assert after < 0.01 < 1.0 < before
 
 
+@pytest.mark.parametrize("name", ["gumbel", "soft_topk", "diffprune"])
+def test_a_step_in_parts_has_the_gradient_of_the_whole(llava, monkeypatch, name):
+    context = llava.context()
+    start_BN = torch.linspace(-1, 1, context.n_visual).repeat(3, 1)
+    decode, rows = llava.vlm.hidden_states, []
+    monkeypatch.setattr(
+        llava.vlm, "hidden_states", lambda inputs: rows.append(len(inputs.embeds_RSD)) or decode(inputs)
+    )
+
+    def step(at_once: int) -> tuple[torch.Tensor, torch.Tensor]:
+        rows.clear()
+        monkeypatch.setattr(llava.vlm, "rows_per_forward", at_once)
+        scores_BN = start_BN.clone().requires_grad_()
+        loss = sum(RELAXATIONS[name](make_supervised(), batch_of(llava.vlm, context, scores_BN, 0, 5)).values())
+        loss.backward()
+        return loss.detach(), scores_BN.grad
+
+    whole = step(3)
+    assert rows == [3]
+    parts = step(2)
+    assert sorted(rows) == [1, 1, 2, 2], "each part forward, and once more for its backward"
+    torch.testing.assert_close(parts, whole)
+    assert whole[1].abs().max() > 1e-4
+
+
 def test_distillation_has_the_teacher_s_order(llava):
     context = llava.context([0])
     scores_BN = trained("distill", llava.vlm, context, torch.zeros(1, context.n_visual), 1, rate=0.1)
