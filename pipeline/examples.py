@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -19,6 +20,7 @@ from grip_core.vlm.frozen import FrozenVLM
 
 SHOWN = (GRIP, "fastv", "divprune", "random")
 """Methods whose keep maps are drawn, beside all tokens; those that were not evaluated are left out."""
+NEW_TOKENS = 8
 
 
 def choose_examples(rows: pd.DataFrame, count: int) -> list[str]:
@@ -51,11 +53,13 @@ class Examples:
         self.items = store.table.iloc[index].to_dict("records")
         own = rows[rows["example_id"].isin(example_ids)].sort_values("seed")
         first = own.drop_duplicates(["method", "k", "example_id"])
-        self.kept = first.set_index(["method", "k", "example_id"])["kept"].to_dict()
+        found = first.set_index(["method", "k", "example_id"])
+        self.kept, self.right = found["kept"].to_dict(), found["correct"].to_dict()
+        self.whole = first[first["method"] == FULL].set_index("example_id")["correct"].to_dict()
         self.methods = [method for method in SHOWN if method in set(rows["method"])]
-        self.images = [
-            prepared_split(item["benchmark"], "test", prepared).image(item["image_id"]) for item in self.items
-        ]
+        crops = getattr(vlm.processor.image_processor, "do_center_crop", False)
+        whole = [prepared_split(item["benchmark"], "test", prepared).image(item["image_id"]) for item in self.items]
+        self.images = [central_square(image) for image in whole] if crops else whole
 
     def by_method(self, k: int) -> list[KeepMap]:
         """All examples under every shown method at one budget."""
@@ -80,18 +84,21 @@ class Examples:
 
     def _all(self) -> list[Answered]:
         answers = self._answers(Selection.all(self.context))
-        return [Answered("all tokens", None, answers[i], self._right(i, answers[i])) for i in range(len(self.ids))]
+        return [Answered("all tokens", None, answers[i], self.whole[one]) for i, one in enumerate(self.ids)]
 
     def _pruned(self, method: str, k: int, name: str) -> list[Answered]:
         kept = [list(self.kept[method, k, example]) for example in self.ids]
         answers = self._answers(Selection.of(torch.tensor(kept, device=self.context.visual_BND.device)))
-        return [Answered(name, kept[i], answers[i], self._right(i, answers[i])) for i in range(len(self.ids))]
+        return [Answered(name, kept[i], answers[i], self.right[method, k, one]) for i, one in enumerate(self.ids)]
 
     def _answers(self, selection: Selection) -> list[str]:
-        ids = self.vlm.generate(self.context, selection)
+        ids = self.vlm.generate(self.context, selection, max(NEW_TOKENS, self.context.answer_ids_BA.shape[1]))
         return [answer.strip() for answer in self.vlm.processor.tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
-    def _right(self, i: int, answer: str) -> bool:
-        """As accuracy counts it: the answer begins with the gold one, whatever follows."""
-        gold = self.items[i]["answer"].split()
-        return answer.split()[: len(gold)] == gold
+
+def central_square(image: np.ndarray) -> np.ndarray:
+    """What a model sees of an image (H, W, 3) whose processor resizes the shorter side and crops the longer one."""
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return image[top : top + side, left : left + side]

@@ -129,14 +129,14 @@ class FeatureStore:
     @property
     def grid(self) -> tuple[int, int] | None:
         """Rows and columns that every image has, a visual token in each cell; None if images differ, if tokens are not
-        the cells of a grid, or if some are not in the cache."""
+        the cells of a grid, as those in one row, which are a Q-Former's, or if some are not in the cache."""
         if (self.table["shard"] < 0).any():
             return None
         ends = torch.cat([torch.tensor(shard.ends_I).diff(prepend=torch.tensor([0])) for shard in self.shards])
         tokens_NI2 = torch.cat([shard.tensors["grid"] for shard in self.shards]).split(ends.tolist())
         rows, columns = (int(side) for side in tokens_NI2[0].amax(0) + 1)
         cells_N2 = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).view(-1, 2)
-        return (rows, columns) if all(torch.equal(one, cells_N2) for one in tokens_NI2) else None
+        return (rows, columns) if rows > 1 and all(torch.equal(one, cells_N2) for one in tokens_NI2) else None
 
     def subset(self, index: Sequence[int] | np.ndarray) -> FeatureStore:
         """The examples `index` names, over the same arrays."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -7,7 +8,7 @@ from grip_core.config import load
 from grip_core.evaluation.headline import headline_differences
 from grip_core.policy.budgets import SCHEDULES, make_schedule
 from grip_core.seeds import torch_generator
-from pipeline.examples import choose_examples
+from pipeline.examples import central_square, choose_examples
 from pipeline.figures import draw_budgets, invented_std, order_methods, trained_range
 from tests.answers import make_rows
 
@@ -24,6 +25,13 @@ def test_examples_need_the_image_and_alternate_between_benchmarks():
 def test_what_pruning_makes_of_an_example_plays_no_part():
     lucky, unlucky = (choose_examples(make_rows({"grip": share, "warmup": 0.5}), 6) for share in (1.0, 0.0))
     assert lucky == unlucky
+
+
+def test_what_a_model_sees_of_a_photograph_is_its_central_square():
+    wide = np.arange(3 * 6).reshape(3, 6, 1)
+    assert central_square(wide)[0, :, 0].tolist() == [1, 2, 3]
+    assert np.array_equal(central_square(wide.transpose(1, 0, 2)), central_square(wide).transpose(1, 0, 2))
+    assert np.array_equal(central_square(wide[:, :3]), wide[:, :3])
 
 
 def test_methods_are_ordered_by_the_mean():

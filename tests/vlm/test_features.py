@@ -13,6 +13,8 @@ import torch
 
 from grip_core.data.examples import Example, Scene, Split
 from grip_core.errors import UserError
+from grip_core.vlm.families.blip2 import Blip2VLM
+from grip_core.vlm.families.llava import LlavaVLM
 from grip_core.vlm.features import FeatureStore, Room, Shard, cache_features, load_store
 from grip_core.vlm.load import fingerprint
 from grip_core.vlm.wire import tensors_of
@@ -76,6 +78,14 @@ def test_prompts_are_those_of_their_own_images(family, tmp_path):
         f"0000{i}.safetensors" for i in range(len(store.shards))
     ]
     assert len(store.shards) == (3 if family.vlm.reads_questions else 2)
+
+
+def test_only_tokens_that_have_places_in_an_image_lie_on_a_grid(family, tmp_path):
+    cache(family, tmp_path)
+    grid, queries = load_store(tmp_path, ["bench"], "train").grid, isinstance(family.vlm, Blip2VLM)
+    assert grid is None if queries else grid is None or min(grid) > 1
+    if type(family.vlm) is LlavaVLM:
+        assert grid[0] * grid[1] == family.context().n_visual
 
 
 @pytest.mark.parametrize("cached", [0, 1])
