@@ -32,8 +32,10 @@ class SparseVLM(InsideBaseline):
         text_BQ = text_after_image(context)
         ids_BQ = context.input_ids_BT[:, -text_BQ.shape[1] :]
         rater_BQ = raters(context.visual_BND, context.visual_mask_BN, self.vlm.embed(ids_BQ).float(), text_BQ)
+        paid_BQN = observed.of_visual(observed.attention(text_BQ.shape[1]))
+        rater_BQ = rater_BQ.to(paid_BQN.device)  # of a model that is split over devices, the observed layer's
         # A row of shorter text has other queries here, which may see no key at all and then give NaN.
-        paid_BQN = observed.of_visual(observed.attention(text_BQ.shape[1])).masked_fill(~rater_BQ[..., None], 0.0)
+        paid_BQN = paid_BQN.masked_fill(~rater_BQ[..., None], 0.0)
         return paid_BQN.sum(1) / rater_BQ.sum(1, keepdim=True)
 
 

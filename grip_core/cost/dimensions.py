@@ -86,7 +86,7 @@ def decoder_dimensions(text: PreTrainedConfig) -> Decoder:
         width=text.hidden_size,
         heads=text.num_attention_heads,
         kv_heads=text.num_key_value_heads,
-        head=text.head_dim,
+        head=getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads,
         mlp=text.intermediate_size,
         vocabulary=text.vocab_size,
     )

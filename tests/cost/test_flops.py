@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import Qwen2Config, Qwen3Config
 
 from grip_core.baselines.registry import create, known
 from grip_core.config import load
 from grip_core.cost import counted, flops, selection
-from grip_core.cost.dimensions import Decoder, Tower, model_dimensions
+from grip_core.cost.dimensions import Decoder, Tower, decoder_dimensions, model_dimensions
 from grip_core.cost.layers import visual_per_layer
 from grip_core.cost.shapes import EMBEDDED, LLAVA_7B, STAND_IN, random_model, shape_config
 from grip_core.cost.timing import prompt_lengths
@@ -129,6 +130,12 @@ def test_our_selection_is_below_a_hundredth_of_the_prefill():
     select = flops.scorer(model.scorer, model.tower.visual, question=TEXT)
     layers = model.decoder.layers
     assert select <= 0.01 * flops.prefill(model.decoder, TEXT, [model.tower.visual] * layers)
+
+
+def test_heads_of_a_decoder_that_does_not_name_their_width():
+    assert not hasattr(Qwen2Config(), "head_dim")
+    assert decoder_dimensions(Qwen2Config(hidden_size=96, num_attention_heads=4)).head == 24
+    assert decoder_dimensions(Qwen3Config(hidden_size=96, num_attention_heads=4, head_dim=32)).head == 32
 
 
 def test_unknown_shape():
