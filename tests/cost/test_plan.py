@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
+import torch
 
 from grip_core.config import load
-from grip_core.cost.plan import Work, in_words, memory_plan
+from grip_core.cost.plan import ANSWER, TEXT, Work, in_words, memory_plan
+from grip_core.vlm.context import Selection
 from grip_core.vlm.load import load_vlm
+from tests.families import random_images
 
 ROOT = Path(__file__).parents[2]
 IMAGE = 144 * 128
@@ -33,6 +38,31 @@ def test_weights_and_cache_are_counted(params):
     assert memory_plan(half, params.grpo, WORK).weights == plan.weights // 2
     quarter = params.vlm.model_copy(update={"quantization": "8bit"})
     assert memory_plan(quarter, params.grpo, WORK).weights == plan.weights // 4
+
+
+def peak_bytes(run: Callable[[], object]) -> int:
+    """The most that tensors take while it runs, beyond those that were there."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        run()
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    return max(accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
+
+
+@pytest.mark.parametrize("budget", [36, 144])
+def test_a_forward_takes_what_is_planned(params, budget):
+    vlm = load_vlm(params.vlm.path, "original")
+    images, group = random_images([(144, 144)] * 4), vlm.rows_per_forward // 4
+    short = vlm.encode(images[:1], ["red"], [""]).input_ids_BT.shape[1] - 144
+    context = vlm.encode(
+        images, [" ".join(["red"] * (1 + TEXT - short - ANSWER))] * 4, [" ".join(["red"] * ANSWER)] * 4
+    )
+    assert context.input_ids_BT.shape[1] + ANSWER == TEXT + 144
+    kept_RK = torch.arange(budget).repeat(4 * group, 1)
+    prompt_R = torch.arange(4).repeat_interleave(group)
+    selection = Selection(kept_RK, torch.ones_like(kept_RK, dtype=torch.bool), prompt_R)
+    with torch.inference_mode():
+        peak = peak_bytes(lambda: vlm.answer_scores(context, selection))
+    assert 0.7 < peak / memory_plan(params.vlm, params.grpo, replace(WORK, budget=budget)).forward < 1.1
 
 
 def test_a_forward_grows_with_the_budget_and_is_shared_out(params):

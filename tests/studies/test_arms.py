@@ -33,7 +33,7 @@ from studies.sampling import grid_points
 from studies.space import check_space, trial_params
 from studies.training import Training
 from studies.void import refusals, void_settings
-from tests.rl.conftest import make_scorer
+from tests.rl.conftest import make_scorer, make_store
 from tests.studies.conftest import ROOT, toy
 from tests.studies.harness import launched, wait_until
 from tests.studies.tiny import TinyComparison
@@ -150,19 +150,21 @@ def test_the_shipped_supervised_arms_ask_as_much_of_the_vlm_as_grpo(params):
     assert [work(arm) / work({}) for arm in supervised.values()] == pytest.approx([1.0] * 4, abs=0.05)
 
 
-def test_a_preview_says_what_each_arm_asks_of_the_vlm(params, monkeypatch):
+def test_a_preview_says_what_each_arm_asks_of_the_vlm_and_what_a_worker_takes(params, llava, monkeypatch):
     quarter = {"grpo.group_size": 4 * params.grpo.group_size}  # of the steps
     compute = {"selections": params.grpo.prompts_per_step * params.grpo.group_size * 8, "rungs": 1}
     arms = {"base": {}, "distill": {"supervised.method": "distill"}, "large": quarter}
     definition = of_arms(arms, **COMPARED, compute=compute)
     monkeypatch.setattr(Comparison, "check_inputs", lambda params: None)
-    monkeypatch.setattr(Comparison, "memory", lambda params: None)
+    monkeypatch.setattr("grip_core.vlm.features.load_store", lambda *_: make_store(llava))
     monkeypatch.setattr(Comparison, "token_forwards", lambda trials: [2000.0 * (i + 1) for i in range(len(trials))])
     text = io.StringIO()
     preview(Console(file=text, width=200), ROOT / "none", definition, params, LOCAL)
     shown = [line.split() for line in text.getvalue().splitlines() if line.startswith("│")]
     assert {line[1]: line[-2] for line in shown} == {"base": "2.00", "distill": "3.00", "large": "1.00"}
     assert "settings of its own, 16,000" in text.getvalue()
+    assert "memory: about 0." in text.getvalue()
+    assert "features on the disk: " in text.getvalue()
 
 
 def test_a_definition_of_arms_can_be_launched_again_from_its_record(tmp_path):
