@@ -294,9 +294,13 @@ def main() -> None:
             parser.error("torch sees no GPU, and models of full width need one; see its driver, or give --divisor 4")
         sizes = Sizes(**{name: getattr(arguments, name) for name in asdict(Sizes())})
         arguments.to.parent.mkdir(parents=True, exist_ok=True)
-        for results in bench(arguments.shapes, arguments.divisor, sizes):
-            arguments.to.write_text(json.dumps(results, indent=1) + "\n")
-            print(as_table(results), flush=True)
+        try:
+            for results in bench(arguments.shapes, arguments.divisor, sizes):
+                arguments.to.write_text(json.dumps(results, indent=1) + "\n")
+                print(as_table(results), flush=True)
+        except torch.OutOfMemoryError as error:
+            first = str(error).split(". ")[0]
+            parser.error(f"the GPU's memory is too small ({first}); give a smaller --batch, --prompts or --group")
         return
     from grip_core.figures.answer_parts import answer_parts
     from grip_core.figures.save import figure_bytes, save_figure

@@ -21,7 +21,7 @@ SIZES = bench_gpu.Sizes(batch=2, prompts=2, group=4, repetitions=2, warmups=1)
 def tiny(shape: str, *_: object) -> LlavaVLM:
     """For one of the two shapes; the other does not fit."""
     if shape == QWEN_7B:
-        raise torch.OutOfMemoryError
+        raise torch.OutOfMemoryError("24 GiB are not enough. Of them 1 GiB is free.")
     vlm = families.llava().vlm
     image = vlm.processor.image_processor(images=families.random_images([(144, 144)]), return_tensors="pt")
 
@@ -32,7 +32,7 @@ def tiny(shape: str, *_: object) -> LlavaVLM:
 
 
 @pytest.fixture
-def measured(tmp_path, monkeypatch):
+def measured(tmp_path, monkeypatch, capsys):
     """The file after the first shape, where the second does not fit."""
     monkeypatch.setattr(bench_gpu, "random_vlm", tiny)
     path = tmp_path / "gpu" / "mine.json"
@@ -40,8 +40,10 @@ def measured(tmp_path, monkeypatch):
         f"--{name}={getattr(SIZES, name)}" for name in ("batch", "prompts", "group", "repetitions", "warmups")
     ]
     monkeypatch.setattr(sys, "argv", ["bench_gpu", "--to", str(path), *sizes])
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(SystemExit) as end:
         bench_gpu.main()
+    assert end.value.code == 2
+    assert "memory is too small (24 GiB are not enough); give a smaller --batch" in capsys.readouterr().err
     return path
 
 
