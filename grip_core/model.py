@@ -8,24 +8,22 @@ The scorer is saved as the Hub has it (`config.json`, `model.safetensors`), so t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from os import PathLike
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
 from grip_core.data.decode import BadImage, decoded
-from grip_core.errors import UserError
+from grip_core.errors import BadSample, UserError
+from grip_core.policy.saved import read_scorer, trained_with
 from grip_core.policy.scorer import Scorer
 from grip_core.vlm.assemble import Positions
 from grip_core.vlm.context import Context, Selection, top_k
 from grip_core.vlm.frozen import FrozenVLM
 from grip_core.vlm.load import load_vlm
 
-TRAINED_WITH = "vlm"
-"""In a published scorer's config.json: the VLM's path, its prompt and its positions."""
 Picture = Image.Image | np.ndarray | str | PathLike[str]
 
 
@@ -53,17 +51,14 @@ class GripModel:
         *,
         positions: Positions | None = None,
         template: str | None = None,
-        dtype: str = "float32",
+        dtype: str | torch.dtype = "float32",
         device: str = "auto",
         quantization: str = "none",
     ) -> GripModel:
         """From folders or hub ids; the rest is as `vlm` in params.yaml. `positions` and `template` are by default those
         that the scorer was trained with. Raises UserError if one cannot be read."""
-        try:
-            rates = Scorer.from_pretrained(scorer)
-        except (OSError, ValueError) as error:
-            raise UserError(f"no scorer can be read from {scorer}: {' '.join(str(error).split())}") from None
-        trained: Mapping[str, Any] = getattr(rates.config, TRAINED_WITH, {})
+        rates = read_scorer(scorer)
+        trained = trained_with(rates)
         positions = positions or trained.get("positions", "original")
         template = template or trained.get("template")
         return cls(load_vlm(vlm, positions, dtype, device, quantization, template), rates)
@@ -124,7 +119,7 @@ def budgets(n_B: torch.Tensor, keep_ratio: float | None, keep: int | None) -> to
 def pixels(image: Picture) -> np.ndarray:
     """An image, or the file of one, as uint8 (height, width, 3).
 
-    Raises UserError if there is no such file or it holds no image, and ValueError for an array of another shape.
+    Raises BadSample if there is no such file or it holds no image, and ValueError for an array of another shape.
     """
     if isinstance(image, np.ndarray):
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
@@ -133,6 +128,6 @@ def pixels(image: Picture) -> np.ndarray:
     try:
         return decoded(image)
     except BadImage as error:
-        raise UserError(
+        raise BadSample(
             f"{image} cannot be read as an image: {error}; take a file that an image viewer shows"
         ) from None

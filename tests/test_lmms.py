@@ -84,7 +84,7 @@ def task(folder: Path, public: str) -> None:
 
 
 @pytest.mark.slow
-def test_lmms_eval_scores_a_pruned_model_with_popes_own_metrics(packages, tmp_path):
+def test_lmms_eval_scores_a_pruned_model_with_popes_own_metrics_and_goes_on_after_a_bad_question(packages, tmp_path):
     family = yes_or_no(families.llava())
     save(family, tmp_path / "vlm")
     (tmp_path / "vlm" / "prompt_template.txt").write_text(family.vlm.template)
@@ -99,6 +99,8 @@ def test_lmms_eval_scores_a_pruned_model_with_popes_own_metrics(packages, tmp_pa
         {"question_id": str(i), "question": question, "answer": answer, "category": "random", "image": png(images[i])}
         for i, answer in enumerate(answers)
     ]
+    long = {**rows[1], "question_id": "long", "question": "is there a red circle ? " * 200}  # and its answer is no
+    rows.insert(4, long)
     task(tmp_path / "tasks", folder_of("pope", tmp_path / "data", rows))
     given = {"vlm": tmp_path / "vlm", "scorer": tmp_path / "scorer", "keep_ratio": KEEP, "device": "cpu"}
     done = subprocess.run(
@@ -117,8 +119,9 @@ def test_lmms_eval_scores_a_pruned_model_with_popes_own_metrics(packages, tmp_pa
     assert len(results) == 1, done.stderr[-3000:]
     scores = json.loads(results[0].read_text())["results"]["pope_here"]
     right = np.array(said) == np.array(answers)
-    assert scores["pope_accuracy,none"] == pytest.approx(right.mean())
+    assert scores["pope_accuracy,none"] == pytest.approx(right.sum() / len(rows))
     assert scores["pope_recall,none"] == pytest.approx(right[::2].mean())
     (samples,) = (tmp_path / "out").rglob("*samples*.jsonl")
     lines = sorted((json.loads(line) for line in samples.read_text().splitlines()), key=lambda line: line["doc_id"])
-    assert [line["filtered_resps"] for line in lines] == said
+    assert [line["filtered_resps"] for line in lines] == [*said[:4], "", *said[4:]]
+    assert "question 1 of at most 100 that cannot be used: a prompt must fit into the 512 tokens" in done.stdout

@@ -12,9 +12,11 @@ from PIL import Image
 
 from grip_core.card import model_card
 from grip_core.errors import UserError
-from grip_core.model import TRAINED_WITH, GripModel, budgets, pixels
+from grip_core.model import GripModel, budgets, pixels
+from grip_core.policy.saved import save_scorer
 from grip_core.policy.scorer import Scorer, ScorerConfiguration
 from grip_core.vlm.context import Selection
+from grip_core.vlm.load import load_vlm
 from tests.families import BUILDERS, QUESTIONS, Family
 from tests.vlm.test_load import save
 
@@ -91,7 +93,8 @@ def test_it_is_read_from_folders(llava, tmp_path):
     model = GripModel(llava.vlm, make_scorer())
     model.save_pretrained(tmp_path / "scorer")
     assert {"config.json", "model.safetensors"} <= {path.name for path in (tmp_path / "scorer").iterdir()}
-    again = GripModel.from_pretrained(str(tmp_path / "vlm"), str(tmp_path / "scorer"), device="cpu")
+    given = (str(tmp_path / "vlm"), str(tmp_path / "scorer"))
+    again = GripModel.from_pretrained(*given, dtype=torch.float32, device="cpu")
     asked = (llava.images, QUESTIONS)
     assert again.generate(*asked, keep_ratio=0.1) == model.generate(*asked, keep_ratio=0.1)
     with pytest.raises(UserError, match="no scorer can be read from"):
@@ -100,9 +103,8 @@ def test_it_is_read_from_folders(llava, tmp_path):
 
 def test_the_prompt_and_the_positions_are_those_that_the_scorer_was_trained_with(llava, tmp_path):
     save(llava, tmp_path / "vlm")
-    scorer, template = make_scorer(), "<bos> <image> which {question} answer :"
-    setattr(scorer.config, TRAINED_WITH, {"path": "any", "template": template, "positions": "compact"})
-    scorer.save_pretrained(tmp_path / "scorer")
+    template = "<bos> <image> which {question} answer :"
+    save_scorer(make_scorer(), load_vlm(str(tmp_path / "vlm"), "compact", template=template), tmp_path / "scorer")
     given = (str(tmp_path / "vlm"), str(tmp_path / "scorer"))
     model = GripModel.from_pretrained(*given, device="cpu")
     assert (model.vlm.template, model.vlm.positions) == (template, "compact")

@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, TypeVar
 from grip_core.config import BudgetConfig, GrpoConfig, ScorerConfig
 from grip_core.errors import UserError
 from grip_core.policy.budgets import headline_budgets
+from grip_core.policy.saved import read_scorer
 from grip_core.policy.scorer import Scorer
 from grip_core.rl.task import Task
 from grip_core.rl.validation import Validation, validation_subset
@@ -53,10 +54,10 @@ def open_inputs(
 
 
 def load_scorer(run: Path) -> Scorer:
-    """The scorer of a finished run. Raises UserError if the run is not finished."""
+    """The scorer of a finished run. Raises UserError if the run is not finished, or its files are damaged."""
     if not (run / "scorer").is_dir():
         raise UserError(f"{run} holds no trained scorer; run `make repro`, or the stage that makes it, first")
-    return Scorer.from_pretrained(run / "scorer")
+    return read_scorer(run / "scorer")
 
 
 def open_task(inputs: Inputs, warmup: Path, start: Literal["warmup", "untrained"], seed: int) -> Task:

@@ -18,12 +18,13 @@ from grip_core.config import BudgetConfig, GrpoConfig
 from grip_core.errors import UserError
 from grip_core.files import write_text
 from grip_core.policy.budgets import make_schedule
+from grip_core.policy.saved import save_scorer
 from grip_core.policy.scorer import Scorer
 from grip_core.rl.checkpoints import newest, seal
 from grip_core.rl.collapse import CollapseDetector
 from grip_core.rl.fit import OnStep, Pause
 from grip_core.rl.grpo import Plan, SelectionTrainer
-from grip_core.rl.processes import by_first, meet, number, together
+from grip_core.rl.processes import by_first, meet, rank, together
 from grip_core.rl.task import Task, carries_signal
 from grip_core.rl.validation import Validation
 from grip_core.rl.warmup import example_order
@@ -80,8 +81,8 @@ def train(
         ended, scorer = trainer.state.global_step, trainer.accelerator.unwrap_model(trainer.model)
         if ended < config.steps and not (config.collapse.stop and run.collapsed):
             return None
-    if number() == 0:
-        scorer.save_pretrained(run.scorer)
+    if rank() == 0:
+        save_scorer(scorer, task.vlm, run.scorer)
     run.finish(ended, {"total": time.perf_counter() - began, **trainer.stopwatch.seconds})
     return scorer
 
@@ -181,7 +182,7 @@ class Recorder(TrainerCallback):
         self.config, self.trainer, self.validation, self.run = config, trainer, validation, run
         self.on_step, self.pause = on_step, pause
         self.detector = CollapseDetector(config.collapse)
-        self.bar = tqdm(total=config.steps, desc="grpo", disable=number() > 0)
+        self.bar = tqdm(total=config.steps, desc="grpo", disable=rank() > 0)
 
     def write(self, row: dict[str, float]) -> None:
         self.run.append_metrics(row)
@@ -238,7 +239,7 @@ class Recorder(TrainerCallback):
         self.run.sync_metrics()
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         meet()  # each process has its random state in it
-        if number() == 0:
+        if rank() == 0:
             write_text(folder / BUDGET_STATE, json.dumps(self.trainer.budget_state))
             seal(folder)
         self.run.set_status("running", state.global_step)

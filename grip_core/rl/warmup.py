@@ -19,6 +19,7 @@ from tqdm import tqdm
 from grip_core.config import ScorerConfig, WarmupConfig
 from grip_core.files import atomic_file
 from grip_core.policy.budgets import log_uniform
+from grip_core.policy.saved import save_scorer
 from grip_core.policy.scorer import Scorer, ScorerConfiguration
 from grip_core.rl.fit import OnStep, Pace, fit
 from grip_core.rl.teachers import TEACHERS, sharpened
@@ -76,7 +77,7 @@ def warm_up(
     began = time.perf_counter()
     pace = Pace(config.steps, config.steps, CHECKPOINT_EVERY, MAX_GRAD_NORM)
     fit("warm-up", scorer, schedule, losses, pace, validation, run, on_step)
-    scorer.save_pretrained(run.scorer)
+    save_scorer(scorer, vlm, run.scorer)
     run.finish(config.steps, {"warm-up": time.perf_counter() - began})
     return scorer
 

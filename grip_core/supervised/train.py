@@ -15,6 +15,7 @@ from transformers import get_scheduler
 from grip_core.config import BudgetConfig, SupervisedConfig
 from grip_core.errors import UserError
 from grip_core.policy.budgets import make_schedule
+from grip_core.policy.saved import save_scorer
 from grip_core.policy.scorer import Scorer
 from grip_core.rl.fit import Losses, OnStep, Pace, Pause, fit
 from grip_core.rl.task import Task, carries_signal
@@ -69,7 +70,7 @@ def train_supervised(
     began = time.perf_counter()
     if not fit(config.method, scorer, schedule, losses, pace, validation, run, on_step, pause):
         return None
-    scorer.save_pretrained(run.scorer)
+    save_scorer(scorer, task.vlm, run.scorer)
     run.finish(config.steps, {"total": time.perf_counter() - began})
     return scorer
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     BaseImageProcessor,
@@ -20,7 +21,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from grip_core.errors import UserError
+from grip_core.errors import BadSample
 from grip_core.vlm.assemble import Assembled, Positions, assemble, extend
 from grip_core.vlm.attention import record_attention
 from grip_core.vlm.context import Context, Selection
@@ -205,6 +206,11 @@ class FrozenVLM(ABC):
         """Where the model lies, and with it a context's tensors; of one that is split, its first part."""
         return self.model.device
 
+    @property
+    def setup(self) -> dict[str, str]:
+        """See AnsweringVLM."""
+        return {"path": self.model.name_or_path, "template": self.template, "positions": self.positions}
+
     # What methods call -------------------------------------------------------------------------------------------
 
     def encode(self, images: Sequence[np.ndarray], questions: Sequence[str], answers: Sequence[str]) -> Context:
@@ -220,7 +226,7 @@ class FrozenVLM(ABC):
     def context(self, features: VisualFeatures, questions: Sequence[str], answers: Sequence[str]) -> Context:
         """Prompts from visual tokens that are already computed.
 
-        What methods read of it is in float32, whatever the model computes in. Raises UserError for a prompt that is too
+        What methods read of it is in float32, whatever the model computes in. Raises BadSample for a prompt that is too
         long for the model.
         """
         texts = [self._prompt_ids(*key) for key in zip(questions, self.layouts(features), strict=True)]
@@ -228,7 +234,7 @@ class FrozenVLM(ABC):
         longest = max(range(len(prompts)), key=lambda b: len(prompts[b]) + len(self._answer_ids(answers[b])))
         length = len(prompts[longest]) + len(self._answer_ids(answers[longest]))
         if length > self.max_length:
-            raise UserError(
+            raise BadSample(
                 f"a prompt must fit into the {self.max_length} tokens that the VLM reads, but has {length}, with its "
                 f"answer; shorten the question: {questions[longest][:60]!r}"
             )
@@ -241,7 +247,7 @@ class FrozenVLM(ABC):
         for b, ids in enumerate(prompts):
             places = (ids == self.image_token_id).nonzero()[:, 0] + total - len(ids)
             if len(places) != features.visual_mask_BN[b].sum():
-                raise UserError(
+                raise BadSample(
                     f"a question must not hold {self.placeholder}, for which the prompt has its own place, but got "
                     f"{questions[b][:60]!r}; remove it"
                 )
@@ -322,7 +328,20 @@ class FrozenVLM(ABC):
         last_RAD = hidden_RSD[:, -answers_RA.shape[1] :]
         # In one piece a GPU multiplies all rows by the vocabulary's matrix at once; as a view it reads it for each row.
         last_RAD = last_RAD.contiguous() if last_RAD.is_cuda else last_RAD
-        return self.model.get_output_embeddings()(last_RAD).to(self.device)
+        return self.read_out(last_RAD)
+
+    def read_out(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Logits (..., V), on `device`, from what the decoder's last layer gives.
+
+        They are in float32 where the model computes in half precision: rounded to it, answers that a group's selections
+        tell apart would be equal, and equal ones differ (ScaleRL, Khatri et al. 2025, does so too).
+        """
+        head = self.model.get_output_embeddings()
+        # A head that is offloaded comes with its call alone, a quantised one has no such weight.
+        if head.weight.is_meta or head.weight.dtype not in (torch.bfloat16, torch.float16):
+            return head(hidden).to(self.device)
+        bias = None if head.bias is None else head.bias.float()
+        return F.linear(hidden.to(head.weight.device).float(), head.weight.float(), bias).to(self.device)
 
     def hidden_states(self, inputs: Assembled) -> torch.Tensor:
         """What the decoder's last layer gives, (R, S, D), after the final norm."""
@@ -385,7 +404,8 @@ class FrozenVLM(ABC):
 
     @torch.inference_mode()
     def generate(self, context: Context, selection: Selection | None = None, max_new_tokens: int = 8) -> torch.Tensor:
-        """Greedy continuation, token ids (R, at most max_new_tokens); pad after the end token.
+        """Greedy continuation, token ids (R, at most max_new_tokens); pad after the end token, and where the prompt
+        with what is written has `max_length` tokens.
 
         Our own loop, because `generate` derives the positions of new tokens from the attention mask, which is wrong
         after pruning with the original positions. Raises ValueError for a selection with cuts inside the language
@@ -401,15 +421,19 @@ class FrozenVLM(ABC):
         # Without the model's configuration, by which layers with a window would forget by count, not by position.
         cache, new, generated = DynamicCache(), None, []
         done_R = inputs.attention_mask_RS.new_zeros(len(inputs.attention_mask_RS))
-        for _ in range(max_new_tokens):
+        # A prompt that fills all of it may be continued by one token, which nothing has to read.
+        room_R = (self.max_length - context.attention_mask_BT.sum(1)).clamp(min=1)[selection.prompt_R]
+        for written in range(1, max_new_tokens + 1):
             hidden_RSD = self._decode(inputs, cache, new).last_hidden_state
-            token_R = self.model.get_output_embeddings()(hidden_RSD[:, -1]).argmax(-1).to(self.device)
-            token_R = token_R.masked_fill(done_R, pad)
+            token_R = self.read_out(hidden_RSD[:, -1]).argmax(-1).masked_fill(done_R, pad)
             generated.append(token_R)
-            done_R |= torch.isin(token_R, ends)
+            done_R |= torch.isin(token_R, ends) | (room_R <= written)
             if done_R.all():
                 break
-            inputs, new = extend(inputs, self.embed(token_R[:, None])), 1
+            following = extend(inputs, self.embed(token_R[:, None]))
+            # Rows that are done go on beside the others, if need be past the last position that there is.
+            in_reach_PRS = following.positions_PRS.clamp(max=self.max_length - 1)
+            inputs, new = replace(following, positions_PRS=in_reach_PRS), 1
         return torch.stack(generated, dim=1)
 
     @torch.inference_mode()

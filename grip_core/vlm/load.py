@@ -113,7 +113,7 @@ def configured_vlm(config: VlmConfig) -> FrozenVLM:
 def load_vlm(
     path: str,
     positions: Positions,
-    dtype: str = "float32",
+    dtype: str | torch.dtype = "float32",
     device: str = "cpu",
     quantization: str = "none",
     template: str | None = None,
@@ -121,13 +121,14 @@ def load_vlm(
 ) -> FrozenVLM:
     """The frozen VLM at `path`, with the prompt `template`, or else of its `prompt_template.txt`, or else its family's.
 
-    It computes in `dtype`, a name of torch's; VlmConfig says what `device` and `quantization` may be.
+    It computes in `dtype`, one of torch's or its name; VlmConfig says what `device` and `quantization` may be.
 
     Raises UserError if there is no model at `path`, weights of it are missing, its family is not supported, its
     tokenizer lacks the image token, its image processor is another model's, its prompt lacks a placeholder, or there is
     no such device.
     """
-    if not isinstance(getattr(torch, dtype, None), torch.dtype):
+    number = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(number, torch.dtype):
         raise UserError(f"vlm.dtype must be the name of a dtype of torch's, such as bfloat16, but got {dtype}")
     config = read_part(AutoConfig, path)
     model_type = config.model_type
@@ -153,10 +154,10 @@ def load_vlm(
     model, loaded = read_part(
         AutoModelForImageTextToText,
         path,
-        dtype=getattr(torch, dtype),
+        dtype=number,
         device_map=_device_map(device),
         output_loading_info=True,
-        **_quantized(quantization, device, dtype),
+        **_quantized(quantization, device, number),
     )
     if missing := sorted(loaded["missing_keys"]):
         raise UserError(
@@ -227,7 +228,7 @@ def _device_map(device: str) -> str | dict[str, str]:
     return {"": f"cuda:{number}"}
 
 
-def _quantized(quantization: str, device: str, dtype: str) -> dict[str, Any]:
+def _quantized(quantization: str, device: str, dtype: torch.dtype) -> dict[str, Any]:
     if quantization == "none":
         return {}
     if device == "cpu" or not torch.cuda.is_available():
@@ -235,7 +236,7 @@ def _quantized(quantization: str, device: str, dtype: str) -> dict[str, Any]:
     if find_spec("bitsandbytes") is None:
         raise UserError(f"vlm.quantization: {quantization} needs bitsandbytes; run: pip install bitsandbytes")
     config = BitsAndBytesConfig(
-        **{f"load_in_{quantization}": True}, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=getattr(torch, dtype)
+        **{f"load_in_{quantization}": True}, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
     )
     return {"quantization_config": config}
 

@@ -40,7 +40,7 @@ def masked_logits(vlm: FrozenVLM, context: Context, weight_BN: torch.Tensor) -> 
     key_weight_BS = weight_BN.new_ones(len(weight_BN), length + 1).scatter(1, slot_BN, weight_BN)[:, :length]
     with swap_attention(vlm.language_model, NAME, _active, key_weight_BS):
         hidden_BSD = vlm.hidden_states(inputs)
-    return vlm.model.get_output_embeddings()(hidden_BSD[:, -answers_BA.shape[1] :])
+    return vlm.read_out(hidden_BSD[:, -answers_BA.shape[1] :])
 
 
 def _weighted_attention(module, query_BHQC, key_BHSC, value_BHSC, attention_mask, scaling=None, **kwargs):
@@ -49,7 +49,7 @@ def _weighted_attention(module, query_BHQC, key_BHSC, value_BHSC, attention_mask
     scaling = query_BHQC.shape[-1] ** -0.5 if scaling is None else scaling
     logits_BHQS = (query_BHQC @ key_BHSC.transpose(-1, -2)) * scaling + attention_mask
     mass_BHQS = (logits_BHQS - logits_BHQS.detach().amax(-1, keepdim=True)).exp()
-    mass_BHQS = mass_BHQS * _active[-1][:, None, None, :].to(mass_BHQS.dtype)
+    mass_BHQS = mass_BHQS * _active[-1][:, None, None, :].to(mass_BHQS)
     # A prompt that begins with a dropped token has a query that sees nothing; nothing sees that one either.
     total_BHQ1 = mass_BHQS.sum(-1, keepdim=True).clamp_min(torch.finfo(mass_BHQS.dtype).tiny)
     weights_BHQS = mass_BHQS / total_BHQ1

@@ -19,6 +19,10 @@ class AnsweringVLM(Protocol):
     def device(self) -> torch.device:
         """Where a context's tensors lie."""
 
+    @property
+    def setup(self) -> dict[str, str]:
+        """By what a scorer that is trained with it is to be used: its path, its prompt's template, its positions."""
+
     def visual_features(self, images: Sequence[np.ndarray], questions: Sequence[str] | None = None) -> VisualFeatures:
         """Visual tokens of images that are in no cache."""
 

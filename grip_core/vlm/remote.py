@@ -44,7 +44,8 @@ class RemoteVLM:
         self._kept: dict[int, int] = {}  # a context's id -> its number there
         self._dropped: list[int] = []
         self.device = torch.device("cpu")  # until the server has told
-        self.device = torch.device(self._ask({"kind": "hello"}).header["device"])
+        told = self._ask({"kind": "hello"}).header
+        self.device, self.setup = torch.device(told["device"]), told["setup"]
 
     def visual_features(self, images: Sequence[np.ndarray], questions: Sequence[str] | None = None) -> VisualFeatures:
         """See FrozenVLM.visual_features."""

@@ -154,9 +154,9 @@ def _guarded(vlm: FrozenVLM, request: Request) -> Message:
 def answer(vlm: FrozenVLM, contexts: Contexts, request: Message) -> Message:
     """What a request is answered with; `contexts` are its sender's, and may change.
 
-    hello: the device. features, of images and questions: VisualFeatures. context, of features, questions and answers:
-    the prompts' tensors, but for those that came. keep, of a whole context: nothing. scores, of a selection from a
-    context that came before: AnswerScores.
+    hello: the device, and the VLM's setup. features, of images and questions: VisualFeatures. context, of features,
+    questions and answers: the prompts' tensors, but for those that came. keep, of a whole context: nothing. scores, of
+    a selection from a context that came before: AnswerScores.
     Raises ValueError for a selection that does not fit its context, or for a kind that is not known.
     """
     header = request.header
@@ -165,7 +165,7 @@ def answer(vlm: FrozenVLM, contexts: Contexts, request: Message) -> Message:
         del contexts[number]
     match header["kind"]:
         case "hello":
-            return Message({"device": str(vlm.device)})
+            return Message({"device": str(vlm.device), "setup": vlm.setup})
         case "features":
             images = [image.cpu().numpy() for image in tensors.values()]
             return Message({}, tensors_of(vlm.visual_features(images, header["questions"])))

@@ -88,8 +88,13 @@ def test_the_pipeline_runs_on_a_model_of_another_family(tmp_path):
     headline = json.loads((tmp_path / "artifacts" / "results" / "headline.json").read_text())
     assert set(headline["accuracy"]) == {"grip", "warmup", "random", "divprune", "fastv_inside", "full", "no_image"}
     assert (tmp_path / "report" / "index.html").exists()
+    # What is published is what was trained, whatever the settings say by now.
+    others = {"vlm": {"path": "any/other", "positions": "compact"}, "data": {"benchmarks": ["pope"], "sources": {}}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(merged(params, others)))
     run(["publish", "--to", "published"], tmp_path)
-    assert json.loads((tmp_path / "published" / "config.json").read_text())["vlm"]["positions"] == "original"
+    trained_with = json.loads((tmp_path / "published" / "config.json").read_text())["vlm"]
+    assert (trained_with["path"], trained_with["positions"]) == (str(tmp_path / "model"), "original")
+    assert "{question}" in trained_with["template"]
     model = GripModel.from_pretrained(str(tmp_path / "model"), str(tmp_path / "published"), device="cpu")
     assert len(model.generate(family.images, QUESTIONS, keep_ratio=0.2, max_new_tokens=3)) == 3
     assert "test questions of ocrbench" in (tmp_path / "published" / "README.md").read_text()

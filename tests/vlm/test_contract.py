@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from grip_core.errors import BadSample
 from grip_core.vlm.assemble import assemble
 from grip_core.vlm.context import Context, Selection, top_k
 from grip_core.vlm.frozen import answer_scores
@@ -63,6 +64,39 @@ def test_every_token_kept_is_the_stock_model(family, positions):
         expected = family.vlm.model(**inputs).logits[0, -len(answer_A) :]
         close(logits_RAV[row, : len(answer_A)], expected)
         assert expected.std() > 0.1  # a model that says the same everywhere would pass any comparison
+
+
+@torch.no_grad()
+def test_an_answer_ends_where_the_context_does(family, monkeypatch):
+    """Beside one that goes on, and with the tokens that it has alone."""
+    context, vlm = family.context(), family.vlm
+    whole_RS = vlm.generate(context, max_new_tokens=6)
+    lengths_R = context.attention_mask_BT.sum(1)
+    longest = int(lengths_R.argmax())
+    monkeypatch.setattr(type(vlm), "max_length", int(lengths_R.max()) + 2)
+    found_RS = vlm.generate(context, max_new_tokens=6)
+    for row in range(3):
+        written = min(6, int(lengths_R.max() + 2 - lengths_R[row]))
+        assert found_RS[row, :written].tolist() == whole_RS[row, :written].tolist()
+    ended = set(found_RS[longest, 2:].tolist())
+    assert ended <= {vlm.processor.tokenizer.pad_token_id}
+
+
+@torch.no_grad()
+def test_an_answer_never_needs_a_position_that_there_is_not():
+    """OPT's are a table, past whose end there is nothing."""
+    family = families.blip2_opt()
+    vlm = family.vlm
+    words = vlm.max_length - int(family.context().attention_mask_BT.sum(1)[0])
+    questions = [QUESTIONS[0] + " red" * words, QUESTIONS[0]]
+    while True:  # as long as it may be
+        try:
+            context = vlm.encode(family.images[:2], questions, ["", ""])
+            break
+        except BadSample:
+            questions[0] = questions[0].removesuffix(" red")
+    assert vlm.max_length - 5 < context.attention_mask_BT.sum(1)[0]
+    assert vlm.generate(context, max_new_tokens=20).shape[0] == 2
 
 
 @BOTH

@@ -101,6 +101,7 @@ def at_once(function: Callable[[int], None], count: int) -> None:
 @pytest.mark.parametrize("with_kl", [False, True])
 def test_prompts_and_scores_are_those_of_the_vlm_itself(family, served, with_kl):
     remote, own = RemoteVLM(served), family.vlm.context(features(family), QUESTIONS, ANSWERS)
+    assert remote.setup == family.vlm.setup
     context = remote.context(features(family), QUESTIONS, ANSWERS)
     same(context, own)
     for selection in (some_rows(own), Selection.none(own), None):
