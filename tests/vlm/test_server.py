@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -158,6 +159,7 @@ class Stub:
     """Stands for a VLM: calls a function, and says always the same."""
 
     device = torch.device("cpu")
+    setup: ClassVar[dict[str, str]] = {}
 
     def __init__(self, llava, function: Callable[[Context], None]) -> None:
         self.function, self.scores = function, llava.vlm.answer_scores(llava.context([0]))
