@@ -89,7 +89,7 @@ def test_the_pipeline_runs_on_a_model_of_another_family(tmp_path):
     assert set(headline["accuracy"]) == {"grip", "warmup", "random", "divprune", "fastv_inside", "full", "no_image"}
     assert (tmp_path / "report" / "index.html").exists()
     # What is published is what was trained, whatever the settings say by now.
-    others = {"vlm": {"path": "any/other", "positions": "compact"}, "data": {"benchmarks": ["pope"], "sources": {}}}
+    others = {"vlm": {"path": "any/other", "positions": "compact"}, "data": {"benchmarks": ["ocrbench", "pope"]}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(merged(params, others)))
     run(["publish", "--to", "published"], tmp_path)
     trained_with = json.loads((tmp_path / "published" / "config.json").read_text())["vlm"]
@@ -97,7 +97,7 @@ def test_the_pipeline_runs_on_a_model_of_another_family(tmp_path):
     assert "{question}" in trained_with["template"]
     model = GripModel.from_pretrained(str(tmp_path / "model"), str(tmp_path / "published"), device="cpu")
     assert len(model.generate(family.images, QUESTIONS, keep_ratio=0.2, max_new_tokens=3)) == 3
-    assert "test questions of ocrbench" in (tmp_path / "published" / "README.md").read_text()
+    assert "test questions of ocrbench, mean" in (tmp_path / "published" / "README.md").read_text()
 
     # Trained again and not evaluated: the old numbers are not the new scorer's.
     own = tmp_path / "artifacts" / "train" / "seed-0" / "scorer" / "config.json"
